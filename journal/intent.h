@@ -1,0 +1,69 @@
+/*
+ * intent.h - what is being changed right now, so that kill -9 loses no attribution (V4).
+ *
+ * A file of fixed slots in the backing's .stomp/, mapped shared: a store into it
+ * survives the death of the daemon without a system call, and a power cut once
+ * intents_sync() returned. A slot is taken before the first byte of a change reaches
+ * the backing and freed when the version that tells of it is written.
+ *
+ *   FREE --begin--> OPEN --close--> CLOSED --end--> FREE
+ *                     \------------end------------/
+ *   kill -9 at OPEN:   the file on disk may hold a half-done change by this author;
+ *                      recovery records what it finds as his, incomplete.
+ *   kill -9 at CLOSED: the change was acknowledged whole; recovery records it as his.
+ *   kill -9 inside begin: the slot's state is stored last; it is still FREE.
+ *
+ * Thread-safe. begin: -ENOSPC when all slots are taken (the caller waits or refuses),
+ * -ENAMETOOLONG when path and texts do not fit.
+ */
+#ifndef STOMP_JOURNAL_INTENT_H
+#define STOMP_JOURNAL_INTENT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/cleanup.h"
+
+struct intents;
+
+enum intent_kind {
+	INTENT_WRITE,  /* content of path, in place or newly created */
+	INTENT_RENAME, /* from path to to_path */
+	INTENT_UNLINK,
+	INTENT_COMMIT, /* a pending change is being copied from its shadow into path */
+	INTENT_OTHER,  /* mkdir, symlink, link, mode */
+};
+
+struct intent {
+	enum intent_kind kind;
+	const char *path, *to_path; /* to_path may be NULL */
+	size_t path_len, to_path_len;
+	uint64_t dev, ino; /* of the file that is changed or moved */
+	uint64_t epoch, base_number;
+	const char *shadow; /* INTENT_COMMIT: name in .stomp/shadow; else NULL */
+	/* author */
+	const char *writer, *rule, *command;
+	uid_t uid;
+	pid_t pid;
+	int64_t start_ns;
+};
+
+enum { INTENT_NONE = UINT32_MAX, INTENT_SLOTS = 16384 };
+
+/* Called at open for each slot that was OPEN or CLOSED when the last daemon ended. The
+ * slot stays until intents_end(slot). */
+typedef int intent_fn(const struct intent *intent, bool closed, uint32_t slot, void *ctx);
+
+/* Opens or creates the file "intents" in dirfd. */
+must_check int intents_open(struct intents **out, int dirfd);
+void intents_close(struct intents *s);
+must_check int intents_leftover(struct intents *s, intent_fn *fn, void *ctx);
+
+must_check int intents_begin(struct intents *s, const struct intent *intent, uint32_t *slot);
+void intents_mark_closed(struct intents *s, uint32_t slot);
+void intents_end(struct intents *s, uint32_t slot); /* INTENT_NONE does nothing */
+must_check int intents_sync(struct intents *s);
+uint32_t intents_in_use(const struct intents *s);
+
+#endif

@@ -1,0 +1,267 @@
+/*
+ * journal.h - what happened: versions, their content, events and refusals.
+ *
+ * One SQLite database (WAL) and a folder of large contents under the backing's .stomp/.
+ * One writer thread commits in groups behind a bounded queue; readers have connections
+ * of their own and never wait for a writer. Numbers are given out in memory, at once;
+ * rows follow.
+ *
+ * Thread-safe, all of it. Calls that may block say so. Errors are -errno; after any of
+ * them the journal is as it was. A write that failed behind the caller's back (disk
+ * full, I/O error) is kept in the queue and tried again; meanwhile journal_health()
+ * says the errno, and the gate refuses changes with it (V7).
+ *
+ * Paths are bytes relative to the root of the workspace, without a leading slash, never
+ * empty; strings handed to callbacks live until the callback returns.
+ */
+#ifndef STOMP_JOURNAL_JOURNAL_H
+#define STOMP_JOURNAL_JOURNAL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/clock.h"
+#include "base/hash.h"
+
+struct journal;
+
+struct journal_options {
+	int dirfd;		   /* the backing's .stomp directory; stays the caller's */
+	const struct clock *clock; /* outlives the journal */
+	size_t queue_max_bytes;	   /* captured content waiting to be written; 0: 64 MiB */
+};
+
+/* Opens or creates; migrates an older schema; -EPROTO when it is newer than we are. */
+must_check int journal_open(struct journal **out, const struct journal_options *options);
+
+/* Writes what is queued, then frees. NULL does nothing. */
+void journal_close(struct journal *j);
+
+/* 0, or the -errno that keeps rows from being written now. Cheap: an atomic read. */
+int journal_health(struct journal *j);
+
+/* Numbers that are never given out twice, also after kill -9 and power loss: a block is
+ * reserved durably ahead, so that most calls are one atomic addition. */
+must_check int journal_next_epoch(struct journal *j, uint64_t *epoch);
+
+/* The order of versions and events across the workspace; 1, 2, 3…, gaps after a crash. */
+must_check int journal_next_seq(struct journal *j, uint64_t *seq);
+uint64_t journal_last_seq(struct journal *j);
+
+/* ---- versions ---- */
+
+enum version_kind {
+	VERSION_INITIAL, /* the state found before the first change (V2); no author */
+	VERSION_WRITE,	 /* content changed in place, or the file was created */
+	VERSION_REPLACE, /* another file was renamed onto this path */
+	VERSION_MOVE,	 /* arrived here by rename from from_path (nothing was here) */
+	VERSION_LINK,	 /* another name of from_path */
+	VERSION_MODE,	 /* mode or owner changed, content did not */
+	VERSION_DELETE,	 /* the path is gone (unlinked, or renamed away) */
+	VERSION_SYMLINK, /* content is the target */
+	VERSION_MKDIR,
+	VERSION_RMDIR,
+	VERSION_EXTERNAL, /* changed round the mount, found later */
+	VERSION_KINDS
+};
+
+enum version_flags {
+	VERSION_INCOMPLETE = 1, /* taken at a take-over, a checkpoint or in recovery */
+	VERSION_CHECKPOINT = 2, /* the session went on after it */
+	VERSION_RECOVERED = 4,	/* written by recovery after a crash of the daemon */
+	VERSION_DECISION = 8,	/* knowingly put back older content (S5) */
+};
+
+/* Who did it, with the evidence (W4). Strings are the caller's. */
+struct author {
+	const char *name; /* "claude-4312"; NULL for versions without an author */
+	uid_t uid;
+	pid_t pid;
+	int64_t start_ns; /* of the process, CLOCK_BOOTTIME */
+	const char *rule; /* which rule of W1 matched */
+	const char *command; /* command line, for a person; may be NULL */
+};
+
+struct version {
+	const char *path;
+	size_t path_len;
+	uint64_t number; /* 1, 2, 3… per path, given by the caller: head + 1 */
+	uint64_t seq;	 /* from journal_next_seq() */
+	enum version_kind kind;
+	uint32_t flags;
+	uint64_t epoch;
+	uint64_t base_number; /* the version the author built on, 0: none known */
+	bool has_content;
+	struct hash128 content;
+	uint64_t size;
+	mode_t mode;
+	uid_t uid; /* of the file */
+	gid_t gid;
+	int64_t mtime_ns;
+	int64_t time_ns; /* wall clock, when it was recorded */
+	struct author author;
+	const char *from_path; /* MOVE, LINK, REPLACE, DELETE by rename: the other path */
+	size_t from_path_len;
+	uint64_t from_number;
+};
+
+/* Content taken from a file while the gate holds it still; small content in memory,
+ * large content as an unnamed copy (reflink where the backing has it) in the store's
+ * own folder. */
+struct capture {
+	struct hash128 hash;
+	uint64_t size;
+	char *data; /* small: size bytes, malloc'ed; else NULL */
+	int fd;	    /* large: the copy; else -1 */
+};
+
+#define CAPTURE_NONE ((struct capture){.fd = -1})
+
+/* Blocks on disk. Holes stay holes. -ENOSPC, -EIO, -ENOMEM. */
+must_check int journal_capture(struct journal *j, int fd, struct capture *out);
+must_check int journal_capture_bytes(const void *data, size_t size, struct capture *out);
+void capture_done(struct capture *c);
+
+/* Queue v; its content moves out of c (NULL: v has none, or content the journal already
+ * has under v->content and v->size). Waits while the queue is full (back-pressure).
+ * -ENOMEM. */
+must_check int journal_append(struct journal *j, const struct version *v, struct capture *c);
+
+/* Wait until everything up to seq survives kill -9 of this process. -errno when the
+ * journal is failing. */
+must_check int journal_wait(struct journal *j, uint64_t seq);
+bool journal_is_written(struct journal *j, uint64_t seq);
+
+/* The same, and on stable storage (for fsync). */
+must_check int journal_sync(struct journal *j, uint64_t seq);
+
+/* A query's result; strings live in text. */
+struct version_row {
+	struct version v;
+	char *text;
+};
+
+void version_row_done(struct version_row *row);
+
+/* The newest version of a path, looking through directory renames: 1 found, 0 none. Rows
+ * still queued are not seen: the caller has those in memory. */
+must_check int journal_head(
+	struct journal *j, const char *path, size_t len, struct version_row *row);
+must_check int journal_version(struct journal *j, const char *path, size_t len,
+	uint64_t number, struct version_row *row); /* 1 or 0 */
+
+/* The newest version of the path with seq at most max_seq: 1 or 0. */
+must_check int journal_version_at(struct journal *j, const char *path, size_t len,
+	uint64_t max_seq, struct version_row *row);
+
+/* Called per row; non-zero ends the walk and is returned. */
+typedef int version_fn(const struct version *v, void *ctx);
+
+struct log_filter {
+	const char *path; /* NULL: all */
+	size_t path_len;
+	bool follow;	    /* with path: also the history it had under other names */
+	bool below;	    /* with path: everything below this folder */
+	const char *writer; /* NULL: all */
+	uint64_t after_seq; /* 0: from the beginning */
+	uint64_t limit;	    /* 0: no limit */
+};
+
+/* Newest first. */
+must_check int journal_log(
+	struct journal *j, const struct log_filter *filter, version_fn *fn, void *ctx);
+
+/* The names directly below a folder ("" for the root) that have history themselves or
+ * have something with history below them; sorted. */
+typedef int name_fn(const char *name, size_t len, bool is_file, bool is_folder, void *ctx);
+must_check int journal_names(
+	struct journal *j, const char *folder, size_t len, name_fn *fn, void *ctx);
+
+/* The content of a version, readable at any offset; -ENOENT when it has none. An fd
+ * for pread, unlinked, the caller's to close. A damaged content is -EIO. */
+must_check int journal_content(
+	struct journal *j, struct hash128 content, uint64_t size, int *fd);
+
+/* True when the journal holds this content (or has it queued). */
+bool journal_has_content(struct journal *j, struct hash128 content, uint64_t size);
+
+/* ---- folders renamed ---- */
+
+/* Everything below from is below to from now on; journal_head() and the logs follow. */
+must_check int journal_rename_folder(struct journal *j, uint64_t seq, const char *from,
+	size_t from_len, const char *to, size_t to_len, const struct author *author);
+
+/* ---- events and refusals ---- */
+
+struct event {
+	uint64_t seq;
+	int64_t time_ns;
+	const char *kind; /* "grant", "takeover", "release", "break", "refuse", "wait",
+			     "version", "mount", "unmount", "recover", … */
+	const char *path; /* may be NULL */
+	size_t path_len;
+	const char *writer; /* may be NULL */
+	uint64_t epoch;
+	uint64_t number;  /* version or refusal number, 0: none */
+	const char *text; /* one line for a person; may be NULL */
+};
+
+must_check int journal_event(struct journal *j, const struct event *e);
+
+typedef int event_fn(const struct event *e, void *ctx);
+
+/* Newest first when after_seq is 0, else oldest first from after_seq on. */
+must_check int journal_events(struct journal *j, uint64_t after_seq, uint64_t limit,
+	const char *writer, event_fn *fn, void *ctx);
+
+struct refusal {
+	uint64_t id; /* 1, 2, 3…, given by journal_next_refusal() */
+	uint64_t seq;
+	int64_t time_ns;
+	const char *path;
+	size_t path_len;
+	const char *asked;  /* "open", "write", "rename", "unlink", … */
+	const char *reason; /* "held", "stale", "fenced", "deadlock", "frozen", "journal" */
+	int error;	    /* the positive errno the caller saw */
+	struct author author;
+	uint64_t base_number, current_number;
+	uint64_t epoch;		    /* of the current lease, 0: none */
+	const char *current_writer; /* who made the current version; may be NULL */
+	const char *holder;	    /* who holds the lease; may be NULL */
+	const char *hunks;	    /* "lines 10-12"; may be NULL */
+	const char *text;	    /* the whole message, several lines */
+	bool kept;		    /* refused bytes are kept as content/size */
+	struct hash128 content;
+	uint64_t size;
+};
+
+must_check int journal_next_refusal(struct journal *j, uint64_t *id);
+
+/* c: the refused bytes where any arrived, or NULL. */
+must_check int journal_refuse(struct journal *j, const struct refusal *r, struct capture *c);
+
+typedef int refusal_fn(const struct refusal *r, void *ctx);
+
+/* Newest first; writer NULL: everybody's. Rows still queued are written first, waiting
+ * at most 200 ms for it. The same goes for journal_log() and journal_events(). */
+must_check int journal_refusals(
+	struct journal *j, const char *writer, uint64_t limit, refusal_fn *fn, void *ctx);
+must_check int journal_refusal(struct journal *j, uint64_t id, refusal_fn *fn, void *ctx);
+
+/* ---- figures for status and metrics ---- */
+
+struct journal_figures {
+	uint64_t versions, contents, content_bytes, stored_bytes, refusals;
+	uint64_t queued, queued_bytes, commits, commit_ns_total, backpressure_waits;
+	uint64_t database_bytes;
+	int health;
+};
+
+void journal_figures(struct journal *j, struct journal_figures *f);
+
+/* True when the name was ever an author in this workspace, and then its uid. */
+bool journal_knows_writer(struct journal *j, const char *name, uid_t *uid);
+
+#endif

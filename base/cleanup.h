@@ -20,8 +20,8 @@
 
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
 
-#define container_of(ptr, type, member)                                                     \
-	((type *)(void *)((char *)(ptr) - offsetof(type, member)))
+#define container_of(ptr, type, member)                                                    \
+	((type *)(void *)((char *)(ptr)-offsetof(type, member)))
 
 static inline void cleanup_free(void *p)
 {
@@ -48,11 +48,11 @@ static inline void cleanup_dir(DIR **dir)
 #define auto_close __attribute__((cleanup(cleanup_close)))
 #define auto_dir __attribute__((cleanup(cleanup_dir)))
 
-#define steal_ptr(p)                                                                        \
-	({                                                                                  \
-		__typeof__(p) stolen_ = (p);                                                \
-		(p) = NULL;                                                                 \
-		stolen_;                                                                    \
+#define steal_ptr(p)                                                                       \
+	({                                                                                 \
+		__typeof__(p) stolen_ = (p);                                               \
+		(p) = NULL;                                                                \
+		stolen_;                                                                   \
 	})
 
 static inline int steal_fd(int *fd)

@@ -39,8 +39,8 @@ void table_remove(struct table *t, struct table_node *node);
 struct table_node *table_bucket(const struct table *t, uint64_t hash);
 
 /* Walks the nodes of one hash; compare the key yourself. */
-#define table_for_each(node, t, h)                                                          \
-	for (node = table_bucket(t, h); node; node = node->next)                            \
+#define table_for_each(node, t, h)                                                         \
+	for (node = table_bucket(t, h); node; node = node->next)                           \
 		if (node->hash == (h))
 
 /* Calls fn for every node; fn may remove the node it is given. */

@@ -13,8 +13,12 @@
  *   kill -9 at CLOSED: the change was acknowledged whole; recovery records it as his.
  *   kill -9 inside begin: the slot's state is stored last; it is still FREE.
  *
+ * A slot is as many units of the file as its texts need, mostly one. The file's blocks
+ * are allocated at once, so that a full disk cannot make a store into it fail.
+ *
  * Thread-safe. begin: -ENOSPC when all slots are taken (the caller waits or refuses),
- * -ENAMETOOLONG when path and texts do not fit.
+ * -ENAMETOOLONG when path and texts do not fit (two paths of PATH_MAX do; of a long
+ * command line only the beginning is kept).
  */
 #ifndef STOMP_JOURNAL_INTENT_H
 #define STOMP_JOURNAL_INTENT_H
@@ -49,20 +53,24 @@ struct intent {
 	int64_t start_ns;
 };
 
-enum { INTENT_NONE = UINT32_MAX, INTENT_SLOTS = 16384 };
+#define INTENT_NONE UINT32_MAX
+enum { INTENT_SLOTS = 16384 };
 
 /* Called at open for each slot that was OPEN or CLOSED when the last daemon ended. The
  * slot stays until intents_end(slot). */
 typedef int intent_fn(const struct intent *intent, bool closed, uint32_t slot, void *ctx);
 
-/* Opens or creates the file "intents" in dirfd. */
+/* Opens or creates the file "intents" in dirfd. -EBUSY while another process has it open
+ * (one daemon per workspace), -EPROTO when it is of another format. */
 must_check int intents_open(struct intents **out, int dirfd);
 void intents_close(struct intents *s);
 must_check int intents_leftover(struct intents *s, intent_fn *fn, void *ctx);
 
-must_check int intents_begin(struct intents *s, const struct intent *intent, uint32_t *slot);
+must_check int intents_begin(
+	struct intents *s, const struct intent *intent, uint32_t *slot);
 void intents_mark_closed(struct intents *s, uint32_t slot);
-void intents_end(struct intents *s, uint32_t slot); /* INTENT_NONE does nothing */
+void intents_mark_open(struct intents *s, uint32_t slot); /* written again after all */
+void intents_end(struct intents *s, uint32_t slot);	  /* INTENT_NONE does nothing */
 must_check int intents_sync(struct intents *s);
 uint32_t intents_in_use(const struct intents *s);
 

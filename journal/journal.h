@@ -6,7 +6,11 @@
  * of their own and never wait for a writer. Numbers are given out in memory, at once;
  * rows follow.
  *
- * Thread-safe, all of it. Calls that may block say so. Errors are -errno; after any of
+ * Thread-safe, all of it, but not across fork(): open after daemonizing. Everything is
+ * reached through dirfd, never by a path, so the folder may be mounted over. Call with
+ * the daemon's own credentials, not with those borrowed from a caller: files are opened.
+ *
+ * Calls that may block say so. Errors are -errno; after any of
  * them the journal is as it was. A write that failed behind the caller's back (disk
  * full, I/O error) is kept in the queue and tried again; meanwhile journal_health()
  * says the errno, and the gate refuses changes with it (V7).
@@ -27,23 +31,35 @@
 
 struct journal;
 
+/* What tests let go wrong; each may be NULL. A fault answers -errno, or 0. */
+struct journal_faults {
+	int (*before_commit)(void *ctx);
+	int (*before_object)(void *ctx); /* a large content is written to its file */
+	struct hash128 (*hash)(struct hash128 real); /* a weak one, to make collisions */
+	void *ctx;
+};
+
 struct journal_options {
 	int dirfd;		   /* the backing's .stomp directory; stays the caller's */
 	const struct clock *clock; /* outlives the journal */
 	size_t queue_max_bytes;	   /* captured content waiting to be written; 0: 64 MiB */
+	const struct journal_faults *faults; /* NULL outside tests; outlives the journal */
 };
 
-/* Opens or creates; migrates an older schema; -EPROTO when it is newer than we are. */
+/* Opens or creates; migrates an older schema; -EPROTO when it is newer than we are. One
+ * daemon per folder (intents_open() sees to that); others may open it to read. */
 must_check int journal_open(struct journal **out, const struct journal_options *options);
 
-/* Writes what is queued, then frees. NULL does nothing. */
+/* Writes what is queued, then frees. While the disk fails, one last try; what is lost
+ * then goes to log_error(). NULL does nothing. */
 void journal_close(struct journal *j);
 
 /* 0, or the -errno that keeps rows from being written now. Cheap: an atomic read. */
 int journal_health(struct journal *j);
 
 /* Numbers that are never given out twice, also after kill -9 and power loss: a block is
- * reserved durably ahead, so that most calls are one atomic addition. */
+ * reserved durably ahead, so that most calls touch no disk. The first call, and one that
+ * outruns the reservation, blocks for a commit; the journal's errno when that fails. */
 must_check int journal_next_epoch(struct journal *j, uint64_t *epoch);
 
 /* The order of versions and events across the workspace; 1, 2, 3…, gaps after a crash. */
@@ -71,7 +87,8 @@ enum version_flags {
 	VERSION_INCOMPLETE = 1, /* taken at a take-over, a checkpoint or in recovery */
 	VERSION_CHECKPOINT = 2, /* the session went on after it */
 	VERSION_RECOVERED = 4,	/* written by recovery after a crash of the daemon */
-	VERSION_DECISION = 8,	/* knowingly put back older content (S5) */
+	VERSION_MERGED = 16, /* of two writers: a stale change merged with what was there */
+	VERSION_DECISION = 8, /* knowingly put back older content (S5) */
 };
 
 /* Who did it, with the evidence (W4). Strings are the caller's. */
@@ -79,15 +96,15 @@ struct author {
 	const char *name; /* "claude-4312"; NULL for versions without an author */
 	uid_t uid;
 	pid_t pid;
-	int64_t start_ns; /* of the process, CLOCK_BOOTTIME */
-	const char *rule; /* which rule of W1 matched */
+	int64_t start_ns;    /* of the process, CLOCK_BOOTTIME */
+	const char *rule;    /* which rule of W1 matched */
 	const char *command; /* command line, for a person; may be NULL */
 };
 
 struct version {
 	const char *path;
 	size_t path_len;
-	uint64_t number; /* 1, 2, 3… per path, given by the caller: head + 1 */
+	uint64_t number; /* 1, 2, 3… per path, given by the caller: last_number + 1 */
 	uint64_t seq;	 /* from journal_next_seq() */
 	enum version_kind kind;
 	uint32_t flags;
@@ -95,6 +112,7 @@ struct version {
 	uint64_t base_number; /* the version the author built on, 0: none known */
 	bool has_content;
 	struct hash128 content;
+	int64_t content_id; /* which content of that hash; set by queries, 0: whichever */
 	uint64_t size;
 	mode_t mode;
 	uid_t uid; /* of the file */
@@ -126,11 +144,13 @@ void capture_done(struct capture *c);
 
 /* Queue v; its content moves out of c (NULL: v has none, or content the journal already
  * has under v->content and v->size). Waits while the queue is full (back-pressure).
- * -ENOMEM. */
-must_check int journal_append(struct journal *j, const struct version *v, struct capture *c);
+ * -ENOMEM, and then c is still the caller's. A number that the path already has is our
+ * own mistake: the row gets the next free one, and log_error() tells of it. */
+must_check int journal_append(
+	struct journal *j, const struct version *v, struct capture *c);
 
-/* Wait until everything up to seq survives kill -9 of this process. -errno when the
- * journal is failing. */
+/* Wait until everything queued up to seq survives kill -9 of this process. -errno when
+ * the journal is failing: at once, the rows stay queued. */
 must_check int journal_wait(struct journal *j, uint64_t seq);
 bool journal_is_written(struct journal *j, uint64_t seq);
 
@@ -141,16 +161,24 @@ must_check int journal_sync(struct journal *j, uint64_t seq);
 struct version_row {
 	struct version v;
 	char *text;
+	/* journal_head() alone, also when it finds none: the greatest number this path ever
+	 * had, or was found to go on from under another name. The next version is one more:
+	 * a path whose folder was renamed away, then made anew, does not begin at 1. */
+	uint64_t last_number;
 };
 
 void version_row_done(struct version_row *row);
 
-/* The newest version of a path, looking through directory renames: 1 found, 0 none. Rows
- * still queued are not seen: the caller has those in memory. */
+/* The newest version of a path, looking through directory renames: 1 found, 0 none (or
+ * what was here left with its folder). Rows still queued are not seen: the caller has
+ * those in memory; renames of folders are (waits up to 200 ms for those in the queue,
+ * then the journal's errno). */
 must_check int journal_head(
 	struct journal *j, const char *path, size_t len, struct version_row *row);
+
+/* 1 or 0. Also under the name a path had before its folder was renamed, or has now. */
 must_check int journal_version(struct journal *j, const char *path, size_t len,
-	uint64_t number, struct version_row *row); /* 1 or 0 */
+	uint64_t number, struct version_row *row);
 
 /* The newest version of the path with seq at most max_seq: 1 or 0. */
 must_check int journal_version_at(struct journal *j, const char *path, size_t len,
@@ -159,6 +187,9 @@ must_check int journal_version_at(struct journal *j, const char *path, size_t le
 /* Called per row; non-zero ends the walk and is returned. */
 typedef int version_fn(const struct version *v, void *ctx);
 
+/* follow goes through renames of folders and through from_path: of a MOVE and a LINK all
+ * of the other name's history up to there, of a REPLACE (save by rename) what the
+ * temporary held since it was last created. */
 struct log_filter {
 	const char *path; /* NULL: all */
 	size_t path_len;
@@ -173,23 +204,30 @@ struct log_filter {
 must_check int journal_log(
 	struct journal *j, const struct log_filter *filter, version_fn *fn, void *ctx);
 
-/* The names directly below a folder ("" for the root) that have history themselves or
- * have something with history below them; sorted. */
+/* The names directly below a folder ("" for the root), sorted as bytes; is_file: has
+ * versions itself (a folder's own mkdir counts too); is_folder: has something with
+ * history below it, also from before a rename of the folder. */
 typedef int name_fn(const char *name, size_t len, bool is_file, bool is_folder, void *ctx);
 must_check int journal_names(
 	struct journal *j, const char *folder, size_t len, name_fn *fn, void *ctx);
 
 /* The content of a version, readable at any offset; -ENOENT when it has none. An fd
- * for pread, unlinked, the caller's to close. A damaged content is -EIO. */
+ * for pread alone (it may be the store's own file), the caller's to close. A damaged
+ * content is -EIO: all of it is read and checked before this returns. */
 must_check int journal_content(
 	struct journal *j, struct hash128 content, uint64_t size, int *fd);
+
+/* The same by v->content_id: the right one also among several contents of one hash. */
+must_check int journal_version_content(struct journal *j, const struct version *v, int *fd);
 
 /* True when the journal holds this content (or has it queued). */
 bool journal_has_content(struct journal *j, struct hash128 content, uint64_t size);
 
 /* ---- folders renamed ---- */
 
-/* Everything below from is below to from now on; journal_head() and the logs follow. */
+/* Everything below from is below to from now on; journal_head() and the logs follow. The
+ * versions of the folder's own path are the caller's to append, as for a file. An exchange
+ * of two folders is two calls with the same seq. */
 must_check int journal_rename_folder(struct journal *j, uint64_t seq, const char *from,
 	size_t from_len, const char *to, size_t to_len, const struct author *author);
 
@@ -208,6 +246,8 @@ struct event {
 	const char *text; /* one line for a person; may be NULL */
 };
 
+/* Waits while the queue is full, but not for a journal that is failing: its errno then,
+ * and the event is lost. The same goes for journal_refuse(). */
 must_check int journal_event(struct journal *j, const struct event *e);
 
 typedef int event_fn(const struct event *e, void *ctx);
@@ -235,12 +275,19 @@ struct refusal {
 	bool kept;		    /* refused bytes are kept as content/size */
 	struct hash128 content;
 	uint64_t size;
+	int64_t content_id; /* as in struct version */
+	/* Set by queries; conflicts alone. */
+	uint64_t resolved_seq; /* 0: not resolved */
+	int64_t resolved_ns;
+	const char *resolved_by, *resolved_how; /* "ours", "theirs", "merged", "file" */
 };
 
 must_check int journal_next_refusal(struct journal *j, uint64_t *id);
 
-/* c: the refused bytes where any arrived, or NULL. */
-must_check int journal_refuse(struct journal *j, const struct refusal *r, struct capture *c);
+/* c: the refused bytes where any arrived (they move out of c), or NULL. */
+must_check int journal_refuse(
+	struct journal *j, const struct refusal *r, struct capture *c);
+must_check int journal_refusal_content(struct journal *j, const struct refusal *r, int *fd);
 
 typedef int refusal_fn(const struct refusal *r, void *ctx);
 
@@ -248,12 +295,39 @@ typedef int refusal_fn(const struct refusal *r, void *ctx);
  * at most 200 ms for it. The same goes for journal_log() and journal_events(). */
 must_check int journal_refusals(
 	struct journal *j, const char *writer, uint64_t limit, refusal_fn *fn, void *ctx);
+
+/* fn's answer, or -ENOENT. */
 must_check int journal_refusal(struct journal *j, uint64_t id, refusal_fn *fn, void *ctx);
+
+/* ---- conflicts: refusals whose bytes were kept, until they are resolved ---- */
+
+enum conflict_set { CONFLICTS_UNRESOLVED, CONFLICTS_RESOLVED };
+
+/* As journal_refusals(). What is unresolved is never collected (V9). */
+must_check int journal_conflicts(struct journal *j, enum conflict_set set, uint64_t limit,
+	refusal_fn *fn, void *ctx);
+
+struct resolution {
+	uint64_t id, seq; /* of the refusal; from journal_next_seq() */
+	int64_t time_ns;
+	const char *by, *how; /* a writer; "ours", "theirs", "merged", "file" */
+};
+
+enum resolve_answer {
+	RESOLVE_DONE = 0,
+	RESOLVE_NONE = 1,  /* no bytes were kept under that id */
+	RESOLVE_AGAIN = 2, /* it was resolved before */
+};
+
+/* Mark a conflict resolved, once; durable as versions are when this returns (it waits for
+ * the commit). -errno of a failing journal: it is marked once that works again, or not. */
+must_check int journal_resolve(struct journal *j, const struct resolution *r);
 
 /* ---- figures for status and metrics ---- */
 
 struct journal_figures {
 	uint64_t versions, contents, content_bytes, stored_bytes, refusals;
+	uint64_t conflicts; /* unresolved */
 	uint64_t queued, queued_bytes, commits, commit_ns_total, backpressure_waits;
 	uint64_t database_bytes;
 	int health;
@@ -261,7 +335,8 @@ struct journal_figures {
 
 void journal_figures(struct journal *j, struct journal_figures *f);
 
-/* True when the name was ever an author in this workspace, and then its uid. */
+/* True when the name was ever an author in this workspace, and then its uid (of its first
+ * row; uid may be NULL). Sees queued rows. */
 bool journal_knows_writer(struct journal *j, const char *name, uid_t *uid);
 
 #endif

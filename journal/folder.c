@@ -1,0 +1,202 @@
+/*
+ * folder.c - renames of folders, looked through when somebody asks.
+ *
+ * A rename of a folder is one row, however much is below it. Where a path comes from is
+ * found by asking for each of its folders: as many look-ups as the path is deep.
+ */
+#include <string.h>
+
+#include "journal/internal.h"
+
+void place_done(struct place *p)
+{
+	free(p->path);
+	p->path = NULL;
+}
+
+int place_init(struct place *p, const char *path, size_t len, uint64_t before)
+{
+	p->path = malloc(len + 1);
+	if (!p->path)
+		return -ENOMEM;
+	memcpy(p->path, path, len);
+	p->path[len] = '\0';
+	p->len = len;
+	p->before = seq_bound(before);
+	return 0;
+}
+
+/* The next shorter folder of path[0, len), or 0. */
+static size_t parent_len(const char *path, size_t len)
+{
+	while (len > 0 && path[len - 1] != '/')
+		len--;
+	return len > 0 ? len - 1 : 0;
+}
+
+static int newest_move(
+	struct db *db, enum stmt_id id, const struct place *p, size_t len, sqlite3_stmt **s)
+{
+	int r = db_stmt(db, id, s);
+
+	if (r)
+		return r;
+	bind_blob(*s, 1, p->path, len);
+	bind_int(*s, 2, p->before);
+	return db_step(db, *s);
+}
+
+static int moved_path(const struct place *p, size_t folder_len, const void *from,
+	size_t from_len, uint64_t seq, struct place *out)
+{
+	size_t rest = p->len - folder_len; /* with its slash */
+	char *path = malloc(from_len + rest + 1);
+
+	if (!path)
+		return -ENOMEM;
+	memcpy(path, from, from_len);
+	memcpy(path + from_len, p->path + folder_len, rest);
+	path[from_len + rest] = '\0';
+	place_done(out);
+	*out = (struct place){.path = path, .len = from_len + rest, .before = seq};
+	return 0;
+}
+
+int place_came_from(struct db *db, const struct place *p, struct place *from)
+{
+	bool found = false;
+	uint64_t best = 0;
+
+	for (size_t len = parent_len(p->path, p->len); len > 0;
+		len = parent_len(p->path, len)) {
+		auto_stmt *s = NULL;
+		int r = newest_move(db, STMT_MOVE_TO, p, len, &s);
+
+		if (r < 0)
+			return r;
+		if (r == 0 || (found && column_int(s, 0) <= best))
+			continue;
+		found = true;
+		best = column_int(s, 0);
+		r = moved_path(p, len, sqlite3_column_blob(s, 1),
+			(size_t)sqlite3_column_bytes(s, 1), best, from);
+		if (r)
+			return r;
+	}
+	return found;
+}
+
+int place_left(struct db *db, const struct place *p, uint64_t *seq)
+{
+	bool found = false;
+
+	for (size_t len = parent_len(p->path, p->len); len > 0;
+		len = parent_len(p->path, len)) {
+		auto_stmt *s = NULL;
+		int r = newest_move(db, STMT_MOVE_FROM, p, len, &s);
+
+		if (r < 0)
+			return r;
+		if (r == 0 || (found && column_int(s, 0) <= *seq))
+			continue;
+		found = true;
+		*seq = column_int(s, 0);
+	}
+	return found;
+}
+
+int folders_settle(struct journal *j)
+{
+	struct timespec until;
+	int r = 0;
+
+	if (atomic_load(&j->moves_waiting) == 0)
+		return 0;
+	until = time_in_ms(READ_FLUSH_MS);
+	pthread_mutex_lock(&j->lock);
+	while (atomic_load(&j->moves_waiting) > 0 && !r) {
+		r = atomic_load(&j->health);
+		if (!r && !writer_wait_done(j, &until))
+			r = -EIO;
+	}
+	pthread_mutex_unlock(&j->lock);
+	return r;
+}
+
+void places_free(struct places *p)
+{
+	for (size_t i = 0; p && i < p->n; i++)
+		place_done(&p->at[i]);
+	free(p);
+}
+
+/* Folders that were moved to somewhere below the place. */
+static int add_moved_into(struct db *db, struct places *all, size_t of)
+{
+	struct place p = all->at[of];
+	auto_stmt *s = NULL;
+	int r = db_stmt(db, STMT_MOVE_INTO, &s);
+
+	if (r)
+		return r;
+	bind_blob(s, 1, p.path, p.len);
+	bind_int(s, 2, p.before);
+	while (all->n < PLACES_MAX && (r = db_step(db, s)) == 1) {
+		const char *to = sqlite3_column_blob(s, 2);
+		size_t to_len = (size_t)sqlite3_column_bytes(s, 2);
+		struct place *next = &all->at[all->n];
+		size_t from_len = (size_t)sqlite3_column_bytes(s, 1);
+
+		if (to_len <= p.len || memcmp(to, p.path, p.len) != 0)
+			return 0;
+		r = place_init(next, sqlite3_column_blob(s, 1), from_len, column_int(s, 0));
+		if (r)
+			return r;
+		next->path[next->len++] = '/'; /* in place of the NUL: lengths count */
+		all->n++;
+	}
+	return r < 0 ? r : 0;
+}
+
+/* Every rename that brought the folder here, not the newest alone: names come and go. */
+static int add_came_from(struct db *db, struct places *all, size_t of)
+{
+	struct place p = all->at[of];
+
+	while (all->n < PLACES_MAX) {
+		struct place from = {0};
+		int r = place_came_from(db, &p, &from);
+
+		if (r <= 0)
+			return r;
+		all->at[all->n++] = from;
+		p.before = from.before;
+	}
+	return 0;
+}
+
+int places_below(struct journal *j, struct db *db, const char *folder, size_t len,
+	enum places_kind kind, struct places **out)
+{
+	struct places *all = calloc(1, sizeof(*all));
+	int r = all ? place_init(&all->at[0], folder, len, UINT64_MAX) : -ENOMEM;
+
+	if (!r) {
+		if (len > 0)
+			all->at[0].path[all->at[0].len++] = '/';
+		all->n = 1;
+		if (!atomic_load(&j->has_moves))
+			kind = PLACES_NOW;
+	}
+	for (size_t i = 0; !r && kind != PLACES_NOW && i < all->n; i++) {
+		r = add_came_from(db, all, i);
+		if (!r && kind == PLACES_INSIDE && all->at[i].len > 0)
+			r = add_moved_into(db, all, i);
+	}
+	if (r) {
+		places_free(all);
+		return r;
+	}
+	*out = all;
+	return 0;
+}

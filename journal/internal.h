@@ -1,0 +1,213 @@
+/*
+ * internal.h - the journal's own parts, for the files of this folder alone.
+ *
+ * Lock order: resolve_lock, number.lock, then journal.lock; pool_lock stands alone. The
+ * writer's thread holds none while it touches the disk.
+ */
+#ifndef STOMP_JOURNAL_INTERNAL_H
+#define STOMP_JOURNAL_INTERNAL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "journal/db.h"
+#include "journal/item.h"
+#include "journal/journal.h"
+#include "journal/store.h"
+
+enum {
+	QUEUE_MAX_BYTES = 64 * 1024 * 1024,
+	QUEUE_MAX_ROWS = 16384,
+	QUEUE_MAX_FILES = 128, /* large contents waiting: each holds a descriptor */
+	READ_FLUSH_MS = 200,
+};
+
+enum number_kind { NUMBER_EPOCH, NUMBER_SEQ, NUMBER_REFUSAL, NUMBER_KINDS };
+
+/* next is given out next, while below limit. */
+struct number {
+	pthread_mutex_t lock; /* guards next, limit */
+	uint64_t next, limit;
+	atomic_bool wanted; /* the writer's thread is to reserve the next block */
+};
+
+enum tally_kind {
+	TALLY_VERSIONS,
+	TALLY_REFUSALS,
+	TALLY_CONTENTS,
+	TALLY_CONTENT_BYTES,
+	TALLY_STORED_BYTES,
+	TALLY_KEPT, /* refusals whose bytes were kept: conflicts */
+	TALLY_RESOLVED,
+	TALLY_KINDS
+};
+
+struct tally {
+	uint64_t n[TALLY_KINDS];
+};
+
+struct sync_wait {
+	struct list link;
+	uint64_t seq;
+	bool done;
+	int result;
+};
+
+struct journal {
+	const struct clock *clock;
+	const struct journal_faults *faults;
+	int dirfd;
+	char db_path[64];
+	char vfs_name[32];
+	sqlite3_vfs vfs;
+	bool vfs_registered;
+	struct store store;
+	struct db *db; /* the writer's thread only, once it runs */
+	pthread_t thread;
+	bool thread_runs;
+	struct number numbers[NUMBER_KINDS];
+
+	_Atomic int health;
+	_Atomic uint64_t oldest_seq;	/* of what is not written; UINT64_MAX: nothing */
+	atomic_bool has_moves;		/* folders were renamed; the row may be queued */
+	_Atomic uint64_t moves_waiting; /* of them in the queue */
+	_Atomic uint64_t tally[TALLY_KINDS];
+
+	pthread_mutex_t lock; /* guards what follows */
+	pthread_cond_t wake, done,
+		room;		  /* for the thread; a batch ended; the queue shrank */
+	struct list queue, batch; /* of struct item; waiting; being written */
+	struct table contents;	  /* of both, by content */
+	size_t n_queue, n_batch, queue_bytes, queue_max_bytes;
+	uint64_t put_count, written_count; /* since the journal was opened */
+	unsigned in_a_hurry;		   /* callers that wait for the thread */
+	struct list sync_waits;
+	bool stopping;
+	uint64_t commits, commit_ns_total, backpressure_waits;
+
+	pthread_mutex_t resolve_lock; /* one conflict at a time is looked at and marked */
+
+	pthread_mutex_t pool_lock; /* guards what follows */
+	struct list idle;	   /* of struct db, for queries */
+	unsigned n_idle;
+};
+
+/* writer.c */
+must_check int writer_start(struct journal *j);
+void writer_stop(struct journal *j);
+void writer_wake(struct journal *j); /* lock held */
+
+enum queue_policy { QUEUE_WAIT, QUEUE_DROP_WHEN_FAILING };
+
+/* The item is the queue's afterwards; on failure it is freed, its content is c's again. */
+must_check int queue_put(
+	struct journal *j, struct item *item, struct capture *c, enum queue_policy policy);
+
+/* Give the thread at most READ_FLUSH_MS to write what was queued before this call. */
+void queue_flush(struct journal *j);
+
+/* Lock held. Wait on done until an absolute time of the monotonic clock (NULL: for ever);
+ * the thread does not linger meanwhile. False when the time is over. */
+bool writer_wait_done(struct journal *j, const struct timespec *until);
+struct timespec time_in_ms(int64_t ms);
+
+/* numbers.c */
+must_check int numbers_load(struct journal *j);
+must_check int numbers_reserve(struct journal *j, bool *any, uint64_t from[NUMBER_KINDS],
+	uint64_t to[NUMBER_KINDS]);
+void numbers_publish(struct journal *j, const uint64_t from[NUMBER_KINDS],
+	const uint64_t to[NUMBER_KINDS]);
+bool numbers_wanted(struct journal *j);
+void numbers_return(struct journal *j);
+
+/* figures.c */
+must_check int tally_load(struct journal *j);
+must_check int tally_write(struct db *db, const struct tally *t);
+
+/* rows.c, author.c, version rows in query.c: inside the writer's transaction */
+must_check int rows_write(struct journal *j, struct item *item, struct tally *t);
+must_check int author_intern(struct db *db, const struct author *a, int64_t time_ns,
+	int64_t *author_id, int64_t *writer_id);
+must_check int path_find(
+	struct db *db, const char *path, size_t len, int64_t *id); /* 1, 0 */
+must_check int path_intern(struct db *db, const char *path, size_t len, int64_t *id);
+
+/* pool.c: a connection for queries */
+must_check int pool_take(struct journal *j, struct db **db);
+void pool_put(struct journal *j, struct db *db);
+void pool_done(struct journal *j);
+
+struct pooled {
+	struct journal *j;
+	struct db *db;
+};
+
+static inline void pooled_put(const struct pooled *p)
+{
+	if (p->db)
+		pool_put(p->j, p->db);
+}
+
+#define auto_pooled __attribute__((cleanup(pooled_put))) struct pooled
+
+/* refusal.c */
+void row_read_refusal(sqlite3_stmt *s, struct refusal *r); /* strings live in s */
+
+/* conflict.c: inside the writer's transaction */
+must_check int conflict_write(struct db *db, const struct resolution *r, struct tally *t);
+
+/* query.c */
+void row_read_version(sqlite3_stmt *s, struct version *v); /* strings live in s */
+void row_read_author(sqlite3_stmt *s, int at, struct author *a);
+must_check int version_row_copy(const struct version *v, struct version_row *row);
+
+/* folder.c: a path, and where it was before its folders were renamed */
+struct place {
+	char *path;
+	size_t len;
+	uint64_t before; /* rows with a lesser seq count */
+};
+
+#define auto_place __attribute__((cleanup(place_done))) struct place
+
+void place_done(struct place *p);
+must_check int place_init(struct place *p, const char *path, size_t len, uint64_t before);
+
+/* The newest rename that brought the path here: 1 and where it was, or 0. */
+must_check int place_came_from(struct db *db, const struct place *p, struct place *from);
+/* The newest rename that took the path away: 1 and its seq, or 0. */
+must_check int place_left(struct db *db, const struct place *p, uint64_t *seq);
+must_check int folders_settle(struct journal *j); /* queued renames are written */
+
+/* A folder and what it was called before; paths end in '/' ("" for the root). At most
+ * PLACES_MAX; what is beyond is left out. */
+enum { PLACES_MAX = 256 };
+
+enum places_kind {
+	PLACES_NOW,    /* the folder alone */
+	PLACES_BEFORE, /* and its earlier names */
+	PLACES_INSIDE, /* and those of the folders that were moved into it, however deep */
+};
+
+struct places {
+	size_t n;
+	struct place at[PLACES_MAX];
+};
+
+void places_free(struct places *p);
+must_check int places_below(struct journal *j, struct db *db, const char *folder,
+	size_t len, enum places_kind kind, struct places **out);
+
+static inline void cleanup_places(struct places **p)
+{
+	places_free(*p);
+}
+
+#define auto_places __attribute__((cleanup(cleanup_places))) struct places
+
+static inline uint64_t seq_bound(uint64_t seq)
+{
+	return seq > INT64_MAX ? INT64_MAX : seq;
+}
+
+#endif

@@ -1,0 +1,201 @@
+#include "journal/journal.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+
+#include "journal/internal.h"
+#include "journal/schema.h"
+
+static int init_locks(struct journal *j)
+{
+	pthread_condattr_t attr;
+	int r = pthread_condattr_init(&attr);
+
+	if (r)
+		return -r;
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_mutex_init(&j->lock, NULL);
+	pthread_mutex_init(&j->pool_lock, NULL);
+	pthread_mutex_init(&j->resolve_lock, NULL);
+	pthread_cond_init(&j->wake, &attr);
+	pthread_cond_init(&j->done, &attr);
+	pthread_cond_init(&j->room, &attr);
+	for (int i = 0; i < NUMBER_KINDS; i++)
+		pthread_mutex_init(&j->numbers[i].lock, NULL);
+	pthread_condattr_destroy(&attr);
+	return 0;
+}
+
+static void done_locks(struct journal *j)
+{
+	for (int i = 0; i < NUMBER_KINDS; i++)
+		pthread_mutex_destroy(&j->numbers[i].lock);
+	pthread_cond_destroy(&j->room);
+	pthread_cond_destroy(&j->done);
+	pthread_cond_destroy(&j->wake);
+	pthread_mutex_destroy(&j->pool_lock);
+	pthread_mutex_destroy(&j->resolve_lock);
+	pthread_mutex_destroy(&j->lock);
+}
+
+static int open_database(struct journal *j)
+{
+	int64_t moved = 0;
+	int r = db_vfs_register(&j->vfs, j->vfs_name, sizeof(j->vfs_name));
+
+	if (r)
+		return r;
+	j->vfs_registered = true;
+	snprintf(j->db_path, sizeof(j->db_path), "/proc/self/fd/%d/journal.db", j->dirfd);
+	r = db_open(&j->db, j->vfs_name, j->db_path, true);
+	if (!r)
+		r = schema_migrate(j->db, SCHEMA_VERSION);
+	if (!r)
+		r = numbers_load(j);
+	if (!r)
+		r = tally_load(j);
+	if (!r)
+		r = db_int(j->db, "SELECT EXISTS (SELECT 1 FROM folder_move)", &moved);
+	atomic_store(&j->has_moves, moved != 0);
+	if (!r && fsync(j->dirfd) < 0)
+		r = -errno;
+	return r;
+}
+
+static void free_journal(struct journal *j)
+{
+	pool_done(j);
+	db_free(j->db);
+	if (j->vfs_registered)
+		sqlite3_vfs_unregister(&j->vfs);
+	store_done(&j->store);
+	table_done(&j->contents);
+	if (j->dirfd >= 0)
+		close(j->dirfd);
+	done_locks(j);
+	free(j);
+}
+
+int journal_open(struct journal **out, const struct journal_options *options)
+{
+	struct journal *j = calloc(1, sizeof(*j));
+	int r;
+
+	if (!j)
+		return -ENOMEM;
+	r = init_locks(j);
+	if (r) {
+		free(j);
+		return r;
+	}
+	j->clock = options->clock;
+	j->faults = options->faults;
+	j->queue_max_bytes = options->queue_max_bytes ?: QUEUE_MAX_BYTES;
+	j->store.dirfd = -1;
+	atomic_store(&j->oldest_seq, UINT64_MAX);
+	list_init(&j->queue);
+	list_init(&j->batch);
+	list_init(&j->sync_waits);
+	list_init(&j->idle);
+	/* Anew, so that an O_PATH descriptor will do. */
+	j->dirfd = openat(options->dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	r = j->dirfd < 0 ? -errno : table_init(&j->contents);
+	if (!r)
+		r = store_init(&j->store, j->dirfd, j->faults);
+	if (!r)
+		r = open_database(j);
+	if (!r)
+		r = writer_start(j);
+	if (r) {
+		free_journal(j);
+		return r;
+	}
+	*out = j;
+	return 0;
+}
+
+void journal_close(struct journal *j)
+{
+	if (!j)
+		return;
+	writer_stop(j);
+	pool_done(j);
+	if (atomic_load(&j->health) == 0) {
+		numbers_return(j);
+		if (store_sync(&j->store) == 0)
+			(void)!db_checkpoint(j->db, true);
+	}
+	free_journal(j);
+}
+
+int journal_health(struct journal *j)
+{
+	return atomic_load(&j->health);
+}
+
+int journal_append(struct journal *j, const struct version *v, struct capture *c)
+{
+	struct item *item;
+
+	assert(v->path && v->path_len > 0 && v->number > 0 && v->seq > 0);
+	assert(v->kind < VERSION_KINDS);
+	assert(!c || (c->size == v->size && hash128_equal(c->hash, v->content)));
+	item = item_of_version(v);
+	return item ? queue_put(j, item, c, QUEUE_WAIT) : -ENOMEM;
+}
+
+int journal_rename_folder(struct journal *j, uint64_t seq, const char *from,
+	size_t from_len, const char *to, size_t to_len, const struct author *author)
+{
+	struct folder_move move = {.seq = seq,
+		.time_ns = clock_wall_ns(j->clock),
+		.from = from,
+		.from_len = from_len,
+		.to = to,
+		.to_len = to_len};
+	struct item *item;
+
+	assert(from_len > 0 && to_len > 0 && seq > 0);
+	if (author)
+		move.author = *author;
+	item = item_of_folder(&move);
+	if (!item)
+		return -ENOMEM;
+	/* Before it is queued: whoever asks from now on looks, and waits for the row. */
+	atomic_fetch_add(&j->moves_waiting, 1);
+	atomic_store(&j->has_moves, true);
+	return queue_put(j, item, NULL, QUEUE_WAIT);
+}
+
+bool journal_is_written(struct journal *j, uint64_t seq)
+{
+	return atomic_load(&j->oldest_seq) > seq;
+}
+
+int journal_wait(struct journal *j, uint64_t seq)
+{
+	int r = 0;
+
+	pthread_mutex_lock(&j->lock);
+	while (!journal_is_written(j, seq) && !(r = atomic_load(&j->health)))
+		writer_wait_done(j, NULL);
+	pthread_mutex_unlock(&j->lock);
+	return r;
+}
+
+int journal_sync(struct journal *j, uint64_t seq)
+{
+	struct sync_wait w = {.seq = seq};
+	int r;
+
+	pthread_mutex_lock(&j->lock);
+	r = atomic_load(&j->health);
+	if (!r) {
+		list_append(&j->sync_waits, &w.link);
+		while (!w.done)
+			writer_wait_done(j, NULL);
+		r = w.result;
+	}
+	pthread_mutex_unlock(&j->lock);
+	return r;
+}

@@ -1,0 +1,129 @@
+/*
+ * sql.h - every statement the journal runs, by name; db_stmt() prepares one when it is
+ * first wanted on a connection.
+ *
+ * Paths are BLOBs and compared as bytes. "Everything below a/" is the index range from
+ * 'a/' to 'a0' ('0' follows '/'), never a pattern.
+ */
+#ifndef STOMP_JOURNAL_SQL_H
+#define STOMP_JOURNAL_SQL_H
+
+/* One version with everything that is told about it; row_read_version() knows the order. */
+#define SQL_VERSION                                                                        \
+	"SELECT v.id, v.seq, p.path, v.number, v.kind, v.flags, v.epoch, v.base,"          \
+	" v.content_id, c.hash, v.size, v.mode, v.uid, v.gid, v.mtime_ns, v.time_ns,"      \
+	" w.name, a.uid, a.pid, a.start_ns, a.rule, a.command, f.path, v.from_number"      \
+	" FROM version v JOIN path p ON p.id = v.path_id"                                  \
+	" LEFT JOIN content c ON c.id = v.content_id"                                      \
+	" LEFT JOIN author a ON a.id = v.author_id"                                        \
+	" LEFT JOIN writer w ON w.id = a.writer_id"                                        \
+	" LEFT JOIN path f ON f.id = v.from_id "
+
+#define SQL_REFUSAL                                                                        \
+	"SELECT r.id, r.seq, r.time_ns, r.path, r.asked, r.reason, r.error, w.name, "      \
+	"a.uid,"                                                                           \
+	" a.pid, a.start_ns, a.rule, a.command, r.base, r.current, r.epoch,"               \
+	" r.current_writer, r.holder, r.hunks, r.text, r.content_id, c.hash, c.size,"      \
+	" r.resolved_seq, r.resolved_ns, r.resolved_by, r.resolved_how"                    \
+	" FROM refusal r LEFT JOIN content c ON c.id = r.content_id"                       \
+	" LEFT JOIN author a ON a.id = r.author_id"                                        \
+	" LEFT JOIN writer w ON w.id = a.writer_id "
+
+#define SQL_EVENT "SELECT seq, time_ns, kind, path, writer, epoch, number, text FROM event "
+
+#define SQL_STATEMENTS(X)                                                                  \
+	X(BEGIN, "BEGIN IMMEDIATE")                                                        \
+	X(COMMIT, "COMMIT")                                                                \
+	X(ROLLBACK, "ROLLBACK")                                                            \
+	X(COUNTER_GET, "SELECT reserved FROM counter WHERE name = ?1")                     \
+	X(COUNTER_SET, "INSERT INTO counter VALUES (?1, ?2)"                               \
+		       " ON CONFLICT (name) DO UPDATE SET reserved = ?2")                  \
+	X(COUNTER_RETURN,                                                                  \
+		"UPDATE counter SET reserved = ?2 WHERE name = ?1 AND reserved = ?3")      \
+	X(TALLY_GET, "SELECT value FROM tally WHERE name = ?1")                            \
+	X(TALLY_ADD, "INSERT INTO tally VALUES (?1, ?2)"                                   \
+		     " ON CONFLICT (name) DO UPDATE SET value = value + ?2")               \
+	X(PATH_ID, "SELECT id FROM path WHERE path = ?1")                                  \
+	X(PATH_ADD, "INSERT INTO path (path) VALUES (?1)")                                 \
+	X(WRITER_ID, "SELECT id, uid FROM writer WHERE name = ?1")                         \
+	X(WRITER_ADD, "INSERT INTO writer (name, uid, first_ns) VALUES (?1, ?2, ?3)")      \
+	X(AUTHOR_ID, "SELECT id FROM author WHERE pid = ?3 AND start_ns = ?4"              \
+		     " AND writer_id = ?1 AND uid = ?2 AND rule IS ?5 AND command IS ?6")  \
+	X(AUTHOR_ADD, "INSERT INTO author (writer_id, uid, pid, start_ns, rule, command)"  \
+		      " VALUES (?1, ?2, ?3, ?4, ?5, ?6)")                                  \
+	X(CONTENT_FIND, "SELECT id, hash, size, copy, codec, data FROM content"            \
+			" WHERE hash = ?1 AND size = ?2 ORDER BY copy")                    \
+	X(CONTENT_BY_ID,                                                                   \
+		"SELECT id, hash, size, copy, codec, data FROM content WHERE id = ?1")     \
+	X(CONTENT_EXISTS, "SELECT id FROM content WHERE hash = ?1 AND size = ?2"           \
+			  " ORDER BY copy LIMIT 1")                                        \
+	X(CONTENT_ADD, "INSERT INTO content (hash, size, copy, codec, stored, data)"       \
+		       " VALUES (?1, ?2, ?3, ?4, ?5, ?6)")                                 \
+	X(VERSION_ADD,                                                                     \
+		"INSERT INTO version (seq, path_id, number, kind, flags, epoch, base,"     \
+		" content_id, size, mode, uid, gid, mtime_ns, time_ns, author_id,"         \
+		" writer_id, from_id, from_number) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7,"    \
+		" ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)")                   \
+	X(VERSION_LAST, "SELECT number FROM version WHERE path_id = ?1"                    \
+			" ORDER BY number DESC LIMIT 1")                                   \
+	X(VERSION_BEFORE, SQL_VERSION "WHERE v.path_id = ?1 AND v.seq < ?2 ORDER BY "      \
+				      "v.seq DESC, v.id DESC LIMIT 1")                     \
+	X(VERSION_NUMBER, SQL_VERSION "WHERE v.path_id = ?1 AND v.number = ?2")            \
+	X(VERSION_BY_ID, SQL_VERSION "WHERE v.id = ?1")                                    \
+	X(VERSION_NEXT, "SELECT id, seq, number, kind FROM version WHERE path_id = ?1"     \
+			" AND (seq, id) < (?2, ?3) AND number <= ?4 AND seq > ?5"          \
+			" ORDER BY seq DESC, id DESC LIMIT 1")                             \
+	X(VERSION_ANY, "SELECT 1 FROM version WHERE path_id = ?1 AND seq < ?2 LIMIT 1")    \
+	X(LOG_ALL, SQL_VERSION "WHERE v.seq > ?1 ORDER BY v.seq DESC, v.id DESC")          \
+	X(LOG_WRITER, SQL_VERSION "WHERE v.writer_id = ?2 AND v.seq > ?1"                  \
+				  " ORDER BY v.seq DESC, v.id DESC")                       \
+	X(LOG_BELOW, "SELECT v.seq, v.id FROM path p CROSS JOIN version v"                 \
+		     " ON v.path_id = p.id WHERE p.path >= ?1 AND p.path < ?2 AND v.seq "  \
+		     "> ?3 AND v.seq < ?4"                                                 \
+		     " AND (?5 IS NULL OR v.writer_id = ?5)"                               \
+		     " ORDER BY v.seq DESC, v.id DESC LIMIT ?6")                           \
+	X(NAMES_NEXT, "SELECT id, path FROM path WHERE path >= ?1 ORDER BY path LIMIT 1")  \
+	X(NAMES_BELOW, "SELECT 1 FROM path p WHERE path >= ?1 AND path < ?2"               \
+		       " AND EXISTS (SELECT 1 FROM version v WHERE v.path_id = p.id"       \
+		       " AND v.seq < ?3) LIMIT 1")                                         \
+	X(MOVE_ADD,                                                                        \
+		"INSERT INTO folder_move (seq, time_ns, from_path, to_path, author_id)"    \
+		" VALUES (?1, ?2, ?3, ?4, ?5)")                                            \
+	X(MOVE_TO, "SELECT seq, from_path FROM folder_move WHERE to_path = ?1"             \
+		   " AND seq < ?2 ORDER BY seq DESC, id DESC LIMIT 1")                     \
+	X(MOVE_FROM, "SELECT seq FROM folder_move WHERE from_path = ?1 AND seq < ?2"       \
+		     " ORDER BY seq DESC LIMIT 1")                                         \
+	X(MOVE_INTO, "SELECT seq, from_path, to_path FROM folder_move"                     \
+		     " WHERE to_path >= ?1 AND seq < ?2 ORDER BY to_path")                 \
+	X(EVENT_ADD, "INSERT INTO event (seq, time_ns, kind, path, writer, epoch, number," \
+		     " text) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")                     \
+	X(EVENT_NEWEST, SQL_EVENT "ORDER BY seq DESC, id DESC LIMIT ?1")                   \
+	X(EVENT_NEWEST_BY,                                                                 \
+		SQL_EVENT "WHERE writer = ?2 ORDER BY seq DESC, id DESC LIMIT ?1")         \
+	X(EVENT_AFTER, SQL_EVENT "WHERE seq > ?2 ORDER BY seq, id LIMIT ?1")               \
+	X(EVENT_AFTER_BY,                                                                  \
+		SQL_EVENT "WHERE writer = ?3 AND seq > ?2 ORDER BY seq, id LIMIT ?1")      \
+	X(REFUSAL_ADD,                                                                     \
+		"INSERT INTO refusal (id, seq, time_ns, path, asked, reason, error,"       \
+		" author_id, writer_id, base, current, epoch, current_writer, holder,"     \
+		" hunks, text, content_id) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9,"    \
+		" ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)")                                \
+	X(REFUSAL_NEWEST, SQL_REFUSAL "ORDER BY r.id DESC LIMIT ?1")                       \
+	X(REFUSAL_NEWEST_BY,                                                               \
+		SQL_REFUSAL "WHERE r.writer_id = ?2 ORDER BY r.id DESC LIMIT ?1")          \
+	X(REFUSAL_BY_ID, SQL_REFUSAL "WHERE r.id = ?1")                                    \
+	X(REFUSAL_RESOLVED, SQL_REFUSAL                                                    \
+		"WHERE r.content_id IS NOT NULL AND r.resolved_seq IS NOT NULL"            \
+		" ORDER BY r.id DESC LIMIT ?1")                                            \
+	X(REFUSAL_CONFLICT,                                                                \
+		SQL_REFUSAL "WHERE r.content_id IS NOT NULL AND r.resolved_seq IS NULL"    \
+			    " ORDER BY r.id DESC LIMIT ?1")                                \
+	X(REFUSAL_RESOLVE, "UPDATE refusal SET resolved_seq = ?2, resolved_ns = ?3,"       \
+			   " resolved_by = ?4, resolved_how = ?5 WHERE id = ?1"            \
+			   " AND content_id IS NOT NULL AND resolved_seq IS NULL")
+
+#define SQL_ENUM_(name, sql) STMT_##name,
+enum stmt_id { SQL_STATEMENTS(SQL_ENUM_) STMT_COUNT };
+#undef SQL_ENUM_
+
+#endif

@@ -1,0 +1,93 @@
+/*
+ * store.h - contents by identity: small ones in the database, large ones as object files.
+ *
+ * An object file objects/xx/REST.N is complete before it gets its name and never changes
+ * after; N is the copy, which tells apart different contents of one hash (V5). It is
+ * written once, outside the database's log. Putting is for the writer's thread, in its
+ * transaction; reading is for any thread with a connection.
+ */
+#ifndef STOMP_JOURNAL_STORE_H
+#define STOMP_JOURNAL_STORE_H
+
+#include <zstd.h>
+
+#include "journal/db.h"
+#include "journal/journal.h"
+
+enum {
+	/* Measured: docs/SCHEMA.md. Up to this many stored bytes live in the database. */
+	STORE_INLINE_MAX = 128 * 1024,
+	STORE_ZSTD_LEVEL = 1,
+	/* Captured in memory up to here, as a copy in a file from there on. */
+	CAPTURE_MEMORY_MAX = 256 * 1024,
+	STORE_DIRTY_MAX = 64,
+};
+
+enum store_codec { CODEC_RAW, CODEC_ZSTD };
+
+struct store {
+	int dirfd; /* objects/ */
+	const struct journal_faults *faults;
+	size_t inline_max;
+	int level;
+	/* the writer's thread only */
+	ZSTD_CCtx *cctx;
+	size_t n_dirty; /* objects whose bytes or names may not be on stable storage */
+	int dirty[STORE_DIRTY_MAX];
+	unsigned char dirty_folder[STORE_DIRTY_MAX];
+};
+
+struct stored {
+	int64_t id;
+	bool added;
+	uint64_t bytes; /* on disk, when added */
+};
+
+/* A row of the content table; data lives until its statement is reset. */
+struct content_row {
+	int64_t id;
+	struct hash128 hash;
+	uint64_t size, copy;
+	enum store_codec codec;
+	const void *data; /* NULL: an object file */
+	size_t data_size;
+};
+
+must_check int store_init(struct store *s, int dirfd, const struct journal_faults *faults);
+void store_done(struct store *s);
+
+/* Find or add; a content is the same only when its bytes are. */
+must_check int store_put(
+	struct store *s, struct db *db, const struct capture *c, struct stored *out);
+
+/* A content as a file to pread; -ENOENT, or -EIO when it is not what was stored. */
+must_check int store_open(const struct store *s, struct db *db, int64_t id, int *fd);
+must_check int store_open_hash(
+	const struct store *s, struct db *db, struct hash128 hash, uint64_t size, int *fd);
+void store_read_row(sqlite3_stmt *stmt, struct content_row *row);
+
+/* Every object put so far is on stable storage, with its name. */
+must_check int store_sync(struct store *s);
+
+/* object.c: files */
+must_check int object_open(const struct store *s, const struct content_row *row, int *fd);
+must_check int object_add(struct store *s, const struct capture *c, uint64_t copy_from,
+	struct content_row *row, uint64_t *stored);
+must_check int object_add_bytes(struct store *s, const struct capture *c, const void *data,
+	size_t size, enum store_codec codec, uint64_t copy_from, struct content_row *row);
+must_check int object_unpack(const struct store *s, int in, uint64_t size, int *fd);
+
+/* sparse.c: copying and comparing, holes stay holes and cost nothing */
+must_check int sparse_copy(int in, int out);
+must_check int sparse_equal(int a, int b, uint64_t size); /* 1 equal, 0 not */
+bool sparse_has_holes(int fd, uint64_t size);
+must_check int temp_file(int dirfd, int *fd);	    /* unnamed, on disk */
+must_check int memory_file(uint64_t size, int *fd); /* unnamed, in memory */
+must_check int write_all(int fd, const void *data, size_t size);
+must_check int read_all_at(int fd, void *data, size_t size, uint64_t at); /* short: -EIO */
+
+/* The identity of what a file holds, as the journal sees it. */
+must_check int content_hash_fd(
+	const struct journal_faults *faults, int fd, struct hash128 *hash, uint64_t *size);
+
+#endif

@@ -1,0 +1,353 @@
+/* stompfs: mount a folder so that its writers cannot stomp on each other. */
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+
+#include "base/log.h"
+#include "fs/daemon.h"
+#include "fs/driver.h"
+#include "fs/housekeeper.h"
+#include "fs/notify.h"
+#include "fs/ops.h"
+#include "fs/options.h"
+#include "fs/policy_file.h"
+#include "fs/procscan.h"
+#include "fs/recover.h"
+#include "fs/refuse.h"
+#include "fs/retire.h"
+#include "fs/vtree.h"
+#include "fs/wire.h"
+
+enum {
+	EXIT_USAGE = 2,
+	EXIT_FAILED = 4,
+	MAX_THREADS = 64,
+	RESERVED_FDS = 256,
+	FUSE_MAGIC = 0x65735546,
+};
+
+struct daemon {
+	struct workspace ws;
+	int report_fd;
+	int lock_fd; /* one daemon per backing */
+	int root_fd; /* until the root inode has it */
+	uint64_t max_fds;
+};
+
+/* ---- setting up ---- */
+
+static uint64_t raise_fd_limit(bool root)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+		return 1024;
+	if (root && limit.rlim_max < 1 << 20) {
+		struct rlimit more = {1 << 20, 1 << 20};
+
+		if (setrlimit(RLIMIT_NOFILE, &more) == 0)
+			return more.rlim_cur;
+	}
+	limit.rlim_cur = limit.rlim_max;
+	(void)!setrlimit(RLIMIT_NOFILE, &limit);
+	return limit.rlim_cur;
+}
+
+static int open_stomp_folder(struct daemon *d)
+{
+	struct workspace *ws = &d->ws;
+
+	if (mkdirat(d->root_fd, STOMP_NAME, ws->options.journal_mode) < 0 &&
+		errno != EEXIST) {
+		log_error("%s/.stomp cannot be made: %m", ws->options.source);
+		return -errno;
+	}
+	ws->stomp_fd = openat(
+		d->root_fd, STOMP_NAME, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (ws->stomp_fd < 0 ||
+		(mkdirat(ws->stomp_fd, "shadow", 0700) < 0 && errno != EEXIST)) {
+		log_error("%s/.stomp cannot be used: %m", ws->options.source);
+		return -errno;
+	}
+	ws->shadow_fd = openat(
+		ws->stomp_fd, "shadow", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	d->lock_fd = openat(ws->stomp_fd, "lock", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	if (ws->shadow_fd < 0 || d->lock_fd < 0) {
+		log_error("%s/.stomp cannot be used: %m", ws->options.source);
+		return -errno;
+	}
+	if (flock(d->lock_fd, LOCK_EX | LOCK_NB) < 0) {
+		log_error("%s is already served by another stompfs; `stomp umount %s` ends "
+			  "it",
+			ws->options.source, ws->options.mountpoint);
+		return -EBUSY;
+	}
+	return 0;
+}
+
+static int open_backing(struct daemon *d)
+{
+	struct workspace *ws = &d->ws;
+	struct statfs fs;
+
+	d->root_fd = open(ws->options.source, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (d->root_fd < 0) {
+		log_error("folder %s: %m", ws->options.source);
+		return -errno;
+	}
+	if (fstatfs(d->root_fd, &fs) == 0 && fs.f_type == FUSE_MAGIC &&
+		faccessat(d->root_fd, STOMP_NAME "/ctl", F_OK, 0) == 0) {
+		log_error("%s is mounted already; `stomp status` tells about it",
+			ws->options.source);
+		return -EBUSY;
+	}
+	return open_stomp_folder(d);
+}
+
+static int open_journal(struct daemon *d)
+{
+	struct workspace *ws = &d->ws;
+	struct journal_options options = {.dirfd = ws->stomp_fd, .clock = ws->clock};
+	unsigned recovered = 0;
+	int r = journal_open(&ws->journal, &options);
+
+	if (r < 0) {
+		log_error("the journal in %s/.stomp cannot be opened: %s%s",
+			ws->options.source, strerror(-r),
+			r == -EPROTO ? " (it was written by a newer stompfs)" : "");
+		return r;
+	}
+	r = intents_open(&ws->intents, ws->stomp_fd);
+	if (r == 0)
+		r = recover(ws, d->root_fd, &recovered);
+	if (r < 0) {
+		log_error("recovery in %s/.stomp failed: %s", ws->options.source,
+			strerror(-r));
+		return r;
+	}
+	if (recovered)
+		log_info("%u unfinished changes recorded after a crash", recovered);
+	return 0;
+}
+
+static bool is_known_author(const char *name, void *ctx)
+{
+	uid_t uid;
+
+	return journal_knows_writer(ctx, name, &uid);
+}
+
+static int open_identity(struct workspace *ws)
+{
+	struct identity_options options = {
+		.proc_fd = ws->proc_fd,
+		.bound_name = ws->options.writer,
+		.table = writer_table_builtin(),
+		.clock = ws->clock,
+		.name_is_taken = is_known_author,
+		.name_ctx = ws->journal,
+	};
+
+	return identity_new(&ws->identity, &options);
+}
+
+static int open_workspace(struct daemon *d)
+{
+	struct workspace *ws = &d->ws;
+	uint64_t fds = d->max_fds > 2 * RESERVED_FDS ? d->max_fds - RESERVED_FDS : 64;
+	int r;
+
+	ws->driver_fd = driver_folder_open();
+	if (ws->driver_fd < 0)
+		log_warn("no folder for merge drivers (TMPDIR, /tmp): %s",
+			strerror(-ws->driver_fd));
+	ws->proc_fd = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (ws->proc_fd < 0) {
+		log_error("/proc: %m");
+		return -errno;
+	}
+	pthread_mutex_init(&ws->sessions_lock, NULL);
+	pthread_mutex_init(&ws->explicit_lock, NULL);
+	{
+		pthread_condattr_t attr;
+
+		pthread_condattr_init(&attr);
+		pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+		pthread_cond_init(&ws->sessions_cond, &attr);
+		pthread_condattr_destroy(&attr);
+	}
+	list_init(&ws->sessions);
+	ws->mounted_ns = workspace_now(ws);
+	ws->mounted_wall_ns = clock_wall_ns(ws->clock);
+	r = open_journal(d);
+	r = r < 0 ? r : open_identity(ws);
+	r = r < 0 ? r : inode_table_init(&ws->inodes, fds * 3 / 4);
+	r = r < 0 ? r : lineages_init(&ws->lineages);
+	r = r < 0 ? r : claims_new(&ws->claims);
+	r = r < 0 ? r : refusals_new(&ws->refusals);
+	r = r < 0 ? r : retire_new(&ws->retire);
+	r = r < 0 ? r : inode_root_new(ws, d->root_fd, &ws->root_inode);
+	r = r < 0 ? r : policy_file_load(ws);
+	r = r < 0 ? r : park_new(ws, &ws->park);
+	r = r < 0 ? r : notifier_new(ws, &ws->notifier);
+	r = r < 0 ? r : housekeeper_new(ws, &ws->housekeeper);
+	r = r < 0 ? r : vtree_new(ws, &ws->vtree);
+	if (r < 0)
+		log_error("%s cannot be served: %s", ws->options.source, strerror(-r));
+	return r;
+}
+
+/* In the order in which one may still need the other. */
+static void close_workspace(struct workspace *ws)
+{
+	ws->park = park_free(ws->park);
+	ws->housekeeper = housekeeper_free(ws, ws->housekeeper);
+	sessions_finish_all(ws);
+	ws->notifier = notifier_free(ws->notifier);
+	ws->vtree = vtree_free(ws->vtree);
+	if (ws->journal && journal_health(ws->journal) == 0)
+		(void)!journal_sync(ws->journal, journal_last_seq(ws->journal));
+	if (ws->retire)
+		retire_written(ws);
+	inode_table_done(ws);
+	lineages_done(&ws->lineages);
+	journal_close(ws->journal);
+	intents_close(ws->intents);
+	ws->retire = retire_free(ws->retire);
+	ws->refusals = refusals_free(ws->refusals);
+	ws->claims = claims_free(ws->claims);
+	policy_file_done(ws);
+	ws->identity = identity_free(ws->identity);
+}
+
+/* ---- serving ---- */
+
+static void on_init(void *userdata, struct fuse_conn_info *conn)
+{
+	struct daemon *d = container_of(userdata, struct daemon, ws);
+
+	/* Off, always: the writeback cache loses who writes. Locks stay in the kernel. */
+	conn->want &= ~(unsigned)(FUSE_CAP_WRITEBACK_CACHE | FUSE_CAP_POSIX_LOCKS |
+				  FUSE_CAP_FLOCK_LOCKS);
+	if (conn->capable & FUSE_CAP_SPLICE_WRITE)
+		conn->want |= FUSE_CAP_SPLICE_WRITE;
+	if (conn->capable & FUSE_CAP_CACHE_SYMLINKS)
+		conn->want |= FUSE_CAP_CACHE_SYMLINKS;
+	conn->max_write = 1 << 20;
+	conn->max_background = MAX_THREADS;
+	if (d->report_fd >= 0) {
+		daemon_ready(d->report_fd);
+		d->report_fd = -1;
+	}
+}
+
+static void install_ops(struct fuse_lowlevel_ops *ops)
+{
+	ops->init = on_init;
+	ops_install_entry(ops);
+	ops_install_attr(ops);
+	ops_install_open(ops);
+	ops_install_io(ops);
+	ops_install_names(ops);
+	ops_install_remove(ops);
+	ops_install_rename(ops);
+	ops_install_dir(ops);
+}
+
+static int add_mount_options(struct workspace *ws, struct fuse_args *args)
+{
+	auto_buf text = {0};
+	int r;
+
+	buf_puts(&text, "-odefault_permissions,subtype=stompfs,fsname=");
+	buf_puts(&text, ws->options.source);
+	if (ws->root || ws->options.allow_other)
+		buf_puts(&text, ",allow_other");
+	if (buf_failed(&text))
+		return -ENOMEM;
+	r = fuse_opt_add_arg(args, text.data);
+	if (r == 0 && ws->options.debug)
+		r = fuse_opt_add_arg(args, "-d");
+	return r < 0 ? -ENOMEM : 0;
+}
+
+static int serve_loop(struct workspace *ws)
+{
+	struct fuse_loop_config *config = fuse_loop_cfg_create();
+	int r;
+
+	if (!config)
+		return -ENOMEM;
+	fuse_loop_cfg_set_clone_fd(config, 1);
+	fuse_loop_cfg_set_max_threads(config, MAX_THREADS);
+	fuse_loop_cfg_set_idle_threads(config, 16);
+	r = fuse_session_loop_mt(ws->session, config);
+	fuse_loop_cfg_destroy(config);
+	/* A signal that ended the loop is a way to unmount, not a failure. */
+	return r < 0 ? r : 0;
+}
+
+static int serve(struct daemon *d, struct fuse_args *args)
+{
+	struct workspace *ws = &d->ws;
+	struct fuse_lowlevel_ops ops = {0};
+	int r = add_mount_options(ws, args);
+
+	if (r < 0)
+		return r;
+	install_ops(&ops);
+	ws->session = fuse_session_new(args, &ops, sizeof(ops), ws);
+	if (!ws->session)
+		return -EINVAL; /* libfuse has said which option it does not know */
+	r = fuse_set_signal_handlers(ws->session) < 0 ? -EIO : 0;
+	if (r == 0 && fuse_session_mount(ws->session, ws->options.mountpoint) < 0)
+		r = -EIO; /* libfuse has said why */
+	if (r == 0) {
+		r = procscan_find_mount(ws);
+		if (r == 0)
+			r = wire_install(ws);
+		if (r == 0)
+			r = serve_loop(ws);
+		fuse_session_unmount(ws->session);
+	}
+	fuse_remove_signal_handlers(ws->session);
+	close_workspace(ws);
+	fuse_session_destroy(ws->session);
+	return r;
+}
+
+int main(int argc, char **argv)
+{
+	struct fuse_args args = FUSE_ARGS_INIT(argc, argv);
+	struct daemon d = {.report_fd = -1, .lock_fd = -1, .root_fd = -1};
+	struct workspace *ws = &d.ws;
+	int r;
+
+	log_setup("stompfs", LOG_LEVEL_INFO, false);
+	ws->clock = clock_system();
+	r = options_parse(&ws->options, &args);
+	if (r < 0)
+		return EXIT_USAGE;
+	umask(0);
+	ws->root = geteuid() == 0;
+	ws->over_itself = strcmp(ws->options.source, ws->options.mountpoint) == 0;
+	ws->cache_s = ws->over_itself ? 3600 : 1;
+	d.max_fds = raise_fd_limit(ws->root);
+	if (!ws->options.foreground) {
+		d.report_fd = daemon_start(ws->options.mountpoint);
+		if (d.report_fd < 0)
+			return EXIT_FAILED;
+	}
+	r = open_backing(&d);
+	if (r == 0)
+		r = open_workspace(&d);
+	if (r == 0)
+		r = serve(&d, &args);
+	fuse_opt_free_args(&args);
+	options_done(&ws->options);
+	return r < 0 ? EXIT_FAILED : 0;
+}

@@ -1,0 +1,513 @@
+#include <fcntl.h>
+#include <string.h>
+
+#include "fs/notify.h"
+#include "fs/ops.h"
+#include "fs/pending.h"
+#include "fs/procscan.h"
+#include "fs/refuse.h"
+#include "fs/vtree.h"
+
+/* ---- read ---- */
+
+/* Where a handle reads: its writer's shadow while a change of it is pending, the old
+ * copy once its inode was left to old mappings, else the file. */
+static int reading_fd(struct workspace *ws, struct handle *h, bool is_call)
+{
+	int fd = -1;
+
+	/* read(2) through direct io names its caller's descriptor table, a page fault does
+	 * not: only that belongs to the old mapping. */
+	if (inode_is_detached(h->inode) && !is_call)
+		return h->inode->orphan_fd;
+	if (h->guarded && h->writable &&
+		__atomic_load_n(&inode_current(h->inode)->has_pending, __ATOMIC_ACQUIRE)) {
+		struct file *f = file_lock_of(ws, h->inode);
+
+		fd = f ? pending_fd(f, h) : -1;
+		if (fd >= 0)
+			fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+		if (f) {
+			file_unlock(f);
+			file_put(ws, f);
+		}
+	}
+	return fd >= 0 ? fd : h->fd;
+}
+
+static void do_read(
+	fuse_req_t req, fuse_ino_t id, size_t size, off_t offset, struct fuse_file_info *fi)
+{
+	struct workspace *ws = workspace_of(req);
+	struct fuse_bufvec data = FUSE_BUFVEC_INIT(size);
+	struct inode *inode;
+	struct handle *h;
+	int fd, shadow;
+
+	if (vtree_has(id)) {
+		vtree_read(req, fi, size, offset);
+		return;
+	}
+	h = handle_of(fi);
+	inode = h->inode;
+	inode_ref(inode); /* once it is answered, the handle may be released */
+	count(ws, reads);
+	count_add(ws, bytes_read, size);
+	/* A page that is read beside a write might keep the old bytes: the write looks at
+	 * these two and drops the pages again. */
+	__atomic_fetch_add(&inode->cached_reads, 1, __ATOMIC_SEQ_CST);
+	__atomic_fetch_add(&inode->cached_read_seq, 1, __ATOMIC_SEQ_CST);
+	fd = reading_fd(ws, h, fi->lock_owner != 0);
+	shadow = fd != h->fd && fd != inode->orphan_fd ? fd : -1;
+	data.buf[0].flags = FUSE_BUF_IS_FD | FUSE_BUF_FD_SEEK;
+	data.buf[0].fd = fd;
+	data.buf[0].pos = offset;
+	fuse_reply_data(req, &data, 0);
+	__atomic_fetch_sub(&inode->cached_reads, 1, __ATOMIC_SEQ_CST);
+	if (shadow >= 0)
+		close(shadow);
+	inode_put(ws, inode);
+}
+
+/* ---- write ---- */
+
+static ssize_t write_all(int fd, const char *data, size_t size, off_t offset)
+{
+	size_t done = 0;
+
+	while (done < size) {
+		ssize_t n = pwrite(fd, data + done, size - done, offset + (off_t)done);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return done ? (ssize_t)done : -errno;
+		done += (size_t)n;
+	}
+	return (ssize_t)done;
+}
+
+/* POSIX: a write by an ordinary user takes suid and sgid away; root's own does not. */
+static void drop_privilege_bits(int fd, uid_t uid)
+{
+	struct stat st;
+	mode_t mode;
+
+	if (uid == 0 || fstat(fd, &st) < 0)
+		return;
+	mode = st.st_mode & 07777;
+	if (mode & S_ISUID)
+		mode &= ~(mode_t)S_ISUID;
+	if ((mode & S_ISGID) && (mode & S_IXGRP))
+		mode &= ~(mode_t)S_ISGID;
+	if (mode != (st.st_mode & 07777))
+		(void)!fchmod(fd, mode);
+}
+
+struct late_reply {
+	fuse_req_t req;
+	size_t size;
+};
+
+static void reply_late(void *ctx)
+{
+	struct late_reply *late = ctx;
+
+	fuse_reply_write(late->req, late->size);
+	free(late);
+}
+
+/* Pages read beside this write may hold old bytes: drop them before it is answered. */
+static bool reply_after_invalidation(struct op *op, struct inode *inode, size_t size)
+{
+	struct late_reply *late = malloc(sizeof(*late));
+
+	if (!late)
+		return false;
+	*late = (struct late_reply){op->req, size};
+	notify_content(op->ws, inode);
+	notify_then(op->ws, reply_late, late);
+	return true;
+}
+
+/* An orphan, or a file that nothing guards any more or yet. */
+static ssize_t write_unguarded(struct op *op, struct handle *h)
+{
+	if (!h->maybe_privileged) {
+		drop_privilege_bits(h->fd, fuse_req_ctx(op->req)->uid);
+		h->maybe_privileged = true; /* looked at once */
+	}
+	return write_all(h->fd, op->data, op->size, op->offset);
+}
+
+static enum change_shape write_shape(const struct op *op, const struct handle *h)
+{
+	if (h->append)
+		return CHANGE_APPEND;
+	return op->offset == 0 ? CHANGE_REWRITING : CHANGE_BLIND;
+}
+
+static ssize_t write_pending(struct change *c)
+{
+	struct op *op = c->op;
+	ssize_t n =
+		write_all(pending_fd(c->file, c->handle), op->data, op->size, op->offset);
+	int r;
+
+	if (n <= 0)
+		return n;
+	lease_renew(&c->file->lease, workspace_now(op->ws), c->file->rule.ttl_ns);
+	r = pending_wrote(c, (uint64_t)op->offset, (size_t)n);
+	return r < 0 ? r : n;
+}
+
+/* Stores through a mapping come without a caller, through any descriptor that can write
+ * this inode: they are the holder's if he can have one (see gate_prepare). */
+static bool is_holders_mapping(const struct op *op, const struct file *f)
+{
+	const struct handle *h;
+
+	if (!op->fi.writepage || !f->lease.holder || !f->session.by)
+		return false;
+	list_for_each (h, &f->handles, node)
+		if (h->mappable && h->fence == FENCE_NONE &&
+			h->by->writer == f->lease.holder)
+			return true;
+	return false;
+}
+
+/* The lease is held and its session has been judged: no need to ask again. */
+static bool may_write_on(const struct file *f, const struct handle *h)
+{
+	return gate_holds(f, h) && f->session.by && (f->session.judged || h->append);
+}
+
+/* f is locked. The bytes written, or -errno. */
+static ssize_t write_guarded(struct op *op, struct handle *h, struct file *f)
+{
+	auto_buf path = {0};
+	struct change c;
+	ssize_t n;
+	int r;
+
+	if ((may_write_on(f, h) || is_holders_mapping(op, f)) && !f->pending) {
+		r = journal_health(op->ws->journal);
+		if (r < 0)
+			return r; /* V7 */
+		n = write_unguarded(op, h);
+		if (n > 0)
+			f->session.dirty = true;
+		if (h->flushed)
+			intents_mark_open(op->ws->intents, f->session.slot);
+		h->flushed = false;
+		/* L2: pages that are written back tell of stores made some time ago. */
+		if (!op->fi.writepage)
+			lease_renew(&f->lease, workspace_now(op->ws), f->rule.ttl_ns);
+		return n;
+	}
+	if (inode_path(inode_current(h->inode), &path) <
+		0) { /* unlinked: nobody else can see it */
+		if (h->fence == FENCE_NONE)
+			return write_unguarded(op, h);
+		buf_puts(&path, "(removed)");
+	}
+	c = change_of(op, f, f->inode, h, write_shape(op, h), "write", &path);
+	c.never_waits = true;
+	if (pending_fd(f, h) >= 0 && h->fence == FENCE_NONE) {
+		n = write_pending(&c);
+		return n;
+	}
+	r = gate_enter(&c);
+	if (r < 0)
+		return r;
+	if (r == GATE_PENDING) {
+		r = pending_begin(&c, false);
+		n = r < 0 ? r : write_pending(&c);
+	} else {
+		n = write_unguarded(op, h);
+	}
+	gate_leave(&c, n < 0 ? (int)n : 0);
+	return n;
+}
+
+static void run_write(struct op *op)
+{
+	struct handle *h = handle_of(&op->fi);
+	struct workspace *ws = op->ws;
+	struct inode *inode = h->inode;
+	uint32_t reads_before = __atomic_load_n(&inode->cached_read_seq, __ATOMIC_SEQ_CST);
+	bool raced = __atomic_load_n(&inode->cached_reads, __ATOMIC_SEQ_CST) > 0;
+	ssize_t n;
+
+	count(op->ws, writes);
+	if (inode_is_detached(inode) && op->fi.writepage) {
+		/* L6: what an old mapping stores reaches nobody */
+		n = write_all(inode->orphan_fd, op->data, op->size, op->offset);
+	} else if (!h->guarded) {
+		n = write_unguarded(op, h);
+	} else {
+		struct file *f;
+
+		/* Through the page cache the page is locked now: flushing would wait for
+		 * us. */
+		if (h->direct && !op->fi.writepage && h->mappable)
+			gate_prepare(op->ws, inode, h->by);
+		f = file_lock_of(op->ws, inode);
+		n = f ? write_guarded(op, h, f) : -ENOMEM;
+		if (f) {
+			file_unlock(f);
+			file_put(ws, f);
+		}
+	}
+	if (n < 0) {
+		if (op->fi.writepage)
+			notify_content(
+				op->ws, inode); /* the pages show what is not there */
+		op_reply_err(op, (int)-n);
+		return;
+	}
+	count_add(op->ws, bytes_written, (uint64_t)n);
+	raced |= reads_before != __atomic_load_n(&inode->cached_read_seq, __ATOMIC_SEQ_CST);
+	if (!raced || !h->direct || op->fi.writepage ||
+		!reply_after_invalidation(op, inode, (size_t)n))
+		fuse_reply_write(op->req, (size_t)n);
+	op_end(op);
+}
+
+static void do_write(fuse_req_t req, fuse_ino_t id, const char *data, size_t size,
+	off_t offset, struct fuse_file_info *fi)
+{
+	struct op op = op_begin(req, run_write);
+
+	if (vtree_has(id)) {
+		vtree_write(req, fi, data, size);
+		return;
+	}
+	op.ino = id;
+	op.data = data;
+	op.size = size;
+	op.offset = offset;
+	op.fi = *fi;
+	run_write(&op);
+}
+
+/* ---- changes that are not writes: fallocate, copy_file_range ---- */
+
+typedef ssize_t act_fn(struct op *op, int fd);
+
+/* Run act through the gate on handle h. */
+static ssize_t change_through(struct op *op, struct handle *h, enum change_shape shape,
+	const char *asked, act_fn *act)
+{
+	struct workspace *ws = op->ws;
+	struct file *f;
+	auto_buf path = {0};
+	struct change c;
+	ssize_t n;
+	int r;
+
+	if (!h->guarded)
+		return act(op, h->fd);
+	gate_prepare(op->ws, h->inode, h->by);
+	f = file_lock_of(op->ws, h->inode);
+	if (!f)
+		return -ENOMEM;
+	if (inode_path(inode_current(h->inode), &path) < 0 && h->fence == FENCE_NONE) {
+		n = act(op, h->fd);
+		goto out;
+	}
+	c = change_of(op, f, f->inode, h, shape, asked, &path);
+	c.never_waits = true;
+	if (pending_fd(f, h) >= 0 && h->fence == FENCE_NONE) {
+		n = act(op, pending_fd(f, h));
+		if (n > 0) {
+			r = pending_wrote(&c, (uint64_t)op->offset, (size_t)n);
+			n = r < 0 ? r : n;
+		}
+		goto out;
+	}
+	if (!may_write_on(f, h)) {
+		r = gate_enter(&c);
+		n = r;
+		if (r < 0)
+			goto out;
+		if (r == GATE_PENDING) {
+			r = pending_begin(&c, false);
+			n = r < 0 ? r : act(op, pending_fd(f, h));
+			if (n > 0) {
+				r = pending_wrote(&c, (uint64_t)op->offset, (size_t)n);
+				n = r < 0 ? r : n;
+			}
+			gate_leave(&c, n < 0 ? (int)n : 0);
+			goto out;
+		}
+	} else {
+		c.guarded = true;
+	}
+	n = act(op, h->fd);
+	gate_leave(&c, n < 0 ? (int)n : 0);
+out:
+	file_unlock(f);
+	file_put(ws, f);
+	return n;
+}
+
+static ssize_t act_fallocate(struct op *op, int fd)
+{
+	return fallocate(fd, op->flags, op->offset, (off_t)op->size) < 0 ? -errno : 0;
+}
+
+static void run_fallocate(struct op *op)
+{
+	struct handle *h = handle_of(&op->fi);
+	ssize_t r = change_through(op, h, CHANGE_BLIND, "fallocate", act_fallocate);
+
+	if (r == 0 && (op->flags & FALLOC_FL_PUNCH_HOLE))
+		notify_content(op->ws, h->inode);
+	op_reply_err(op, r < 0 ? (int)-r : 0);
+}
+
+static void do_fallocate(fuse_req_t req, fuse_ino_t id, int mode, off_t offset,
+	off_t length, struct fuse_file_info *fi)
+{
+	struct op op = op_begin(req, run_fallocate);
+
+	if (op_refuse_virtual(req, id))
+		return;
+	op.ino = id;
+	op.flags = mode;
+	op.offset = offset;
+	op.size = (size_t)length;
+	op.fi = *fi;
+	run_fallocate(&op);
+}
+
+static ssize_t act_copy(struct op *op, int fd)
+{
+	struct handle *from = handle_of(&op->fi_in);
+	off_t in = op->offset_in, out = op->offset;
+	ssize_t n = copy_file_range(from->fd, &in, fd, &out, op->size, 0);
+
+	return n < 0 ? -errno : n;
+}
+
+static void run_copy(struct op *op)
+{
+	struct handle *h = handle_of(&op->fi);
+	ssize_t n = change_through(op, h, write_shape(op, h), "write", act_copy);
+
+	if (n < 0) {
+		op_reply_err(op, (int)-n);
+		return;
+	}
+	if (__atomic_load_n(&h->inode->cached_read_seq, __ATOMIC_RELAXED))
+		notify_content(op->ws, h->inode);
+	fuse_reply_write(op->req, (size_t)n);
+	op_end(op);
+}
+
+static void do_copy_file_range(fuse_req_t req, fuse_ino_t id_in, off_t offset_in,
+	struct fuse_file_info *fi_in, fuse_ino_t id_out, off_t offset_out,
+	struct fuse_file_info *fi_out, size_t size, int flags)
+{
+	struct op op = op_begin(req, run_copy);
+
+	(void)flags;
+	if (vtree_has(id_in) || vtree_has(id_out)) {
+		fuse_reply_err(req, EXDEV); /* the caller copies by reading and writing */
+		return;
+	}
+	op.ino_in = id_in;
+	op.offset_in = offset_in;
+	op.fi_in = *fi_in;
+	op.ino = id_out;
+	op.offset = offset_out;
+	op.fi = *fi_out;
+	op.size = size;
+	run_copy(&op);
+}
+
+/* ---- flush, fsync, lseek ---- */
+
+/* The verdict of what is pending through this handle, where it can be heard. */
+static int resolve(struct workspace *ws, struct handle *h, fuse_req_t req, bool is_close)
+{
+	struct op op = {.ws = ws, .by = h->by, .req = req};
+	auto_buf path = {0};
+	struct change c;
+	struct file *f;
+	int r = 0;
+
+	if (!h->guarded || !h->writable)
+		return 0;
+	f = file_lock_of(ws, h->inode);
+	if (!f)
+		return -ENOMEM;
+	if (pending_fd(f, h) >= 0 && inode_path(inode_current(h->inode), &path) == 0) {
+		c = change_of(&op, f, f->inode, h, CHANGE_TRUNCATING, "close", &path);
+		/* A close of one descriptor of several (a child's, a dup) is no end yet. */
+		if (!is_close || !procscan_has_open(ws, h->by->writer, f->inode->ino, true))
+			r = pending_resolve(&c, true);
+	} else if (f->session.by && f->session.dirty && gate_holds(f, h)) {
+		intents_mark_closed(ws->intents, f->session.slot);
+	}
+	h->flushed = true;
+	file_unlock(f);
+	file_put(ws, f);
+	return r;
+}
+
+static void do_flush(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
+{
+	int r = 0;
+
+	if (!vtree_has(id))
+		r = resolve(workspace_of(req), handle_of(fi), req, true);
+	fuse_reply_err(req, -r);
+}
+
+static void do_fsync(fuse_req_t req, fuse_ino_t id, int datasync, struct fuse_file_info *fi)
+{
+	struct workspace *ws = workspace_of(req);
+	struct handle *h;
+	int r;
+
+	if (vtree_has(id)) {
+		fuse_reply_err(req, 0);
+		return;
+	}
+	h = handle_of(fi);
+	r = resolve(ws, h, req, false);
+	if (r == 0 && (datasync ? fdatasync(h->fd) : fsync(h->fd)) < 0)
+		r = -errno;
+	if (r == 0 && h->guarded && h->writable) /* V4: who changed it must last as well */
+		r = intents_sync(ws->intents);
+	fuse_reply_err(req, -r);
+}
+
+static void do_lseek(
+	fuse_req_t req, fuse_ino_t id, off_t offset, int whence, struct fuse_file_info *fi)
+{
+	off_t r;
+
+	if (vtree_has(id)) {
+		vtree_lseek(req, fi, offset, whence);
+		return;
+	}
+	r = lseek(handle_of(fi)->fd, offset, whence);
+	if (r < 0)
+		fuse_reply_err(req, errno);
+	else
+		fuse_reply_lseek(req, r);
+}
+
+void ops_install_io(struct fuse_lowlevel_ops *ops)
+{
+	ops->read = do_read;
+	ops->write = do_write;
+	ops->fallocate = do_fallocate;
+	ops->copy_file_range = do_copy_file_range;
+	ops->flush = do_flush;
+	ops->fsync = do_fsync;
+	ops->lseek = do_lseek;
+}

@@ -1,0 +1,550 @@
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "fs/creds.h"
+#include "fs/notify.h"
+#include "fs/ops.h"
+#include "fs/pending.h"
+#include "fs/session.h"
+#include "fs/vtree.h"
+
+/* What of the caller's flags goes to the backing: the inode is found already, direct io
+ * is between the caller and us, and truncation is the gate's to decide. */
+static int backing_flags(int flags)
+{
+	return flags & ~(O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC | O_DIRECT | O_NOFOLLOW |
+			       O_NONBLOCK | O_CLOEXEC | O_TMPFILE);
+}
+
+static bool may_write(int flags)
+{
+	return (flags & O_ACCMODE) != O_RDONLY;
+}
+
+/* ---- handles ---- */
+
+int handle_new(struct workspace *ws, struct inode *inode, struct file *f,
+	struct process *by, int fd, int flags, struct handle **out)
+{
+	struct handle *h = calloc(1, sizeof(*h));
+
+	if (!h)
+		return -ENOMEM;
+	list_init(&h->node);
+	inode_ref(inode);
+	h->inode = inode;
+	h->fd = fd;
+	h->writable = may_write(flags);
+	h->readable = (flags & O_ACCMODE) != O_WRONLY;
+	h->append = flags & O_APPEND;
+	if (f) {
+		h->guarded = true;
+		h->by = process_ref(by);
+		h->mappable = h->writable && h->readable;
+		if (h->mappable)
+			__atomic_fetch_add(&inode->mappable, 1, __ATOMIC_RELEASE);
+		list_append(&f->handles, &h->node);
+	}
+	count(ws, opens);
+	count(ws, open_handles);
+	*out = h;
+	return 0;
+}
+
+void handle_describe(
+	struct workspace *ws, struct handle *h, int flags, struct fuse_file_info *fi)
+{
+	fi->fh = (uintptr_t)h;
+	/* A guarded write must be refused before any page shows it: direct io. Where the
+	 * kernel cannot map direct-io files, those that may be mapped stay cached. */
+	fi->direct_io = (h->guarded && h->writable && (ws->dio_mmap || !h->mappable)) ||
+			(flags & O_DIRECT);
+	h->direct = fi->direct_io;
+	fi->keep_cache = !fi->direct_io;
+	fi->noflush = !(h->guarded && h->writable);
+}
+
+/* f's lock is held if the handle is guarded. */
+static void handle_remove(struct handle *h)
+{
+	list_remove(&h->node);
+	if (h->mappable)
+		__atomic_fetch_sub(&h->inode->mappable, 1, __ATOMIC_RELEASE);
+}
+
+static void handle_free(struct workspace *ws, struct handle *h)
+{
+	close(h->fd);
+	process_put(ws->identity, h->by);
+	inode_put(ws, h->inode);
+	__atomic_fetch_sub(&ws->counters.open_handles, 1, __ATOMIC_RELAXED);
+	free(h);
+}
+
+void handle_discard(struct workspace *ws, struct handle *h)
+{
+	if (h->guarded) {
+		struct file *f = file_lock_of(ws, h->inode);
+
+		handle_remove(h);
+		gate_maybe_end_lease(ws, f);
+		file_unlock(f);
+		file_put(ws, f);
+	}
+	handle_free(ws, h);
+}
+
+struct change change_of(struct op *op, struct file *f, struct inode *inode,
+	struct handle *h, enum change_shape shape, const char *asked,
+	const struct buf *path)
+{
+	return (struct change){
+		.ws = op->ws,
+		.op = op,
+		.by = h ? h->by : op_by(op), /* W3: who opened it */
+		.file = f,
+		.inode = inode,
+		.handle = h,
+		.shape = shape,
+		.asked = asked,
+		.path = path->data ? path->data : "",
+		.path_len = path->len,
+		.intent = INTENT_WRITE,
+		.new_fd = -1,
+	};
+}
+
+/* ---- open ---- */
+
+static void reply_open(struct op *op, struct handle *h)
+{
+	struct workspace *ws = op->ws;
+
+	if (fuse_reply_open(op->req, &op->fi) < 0)
+		handle_discard(ws, h);
+	op_end(op);
+}
+
+static void open_unguarded(struct op *op, struct inode *inode)
+{
+	int flags = backing_flags(op->fi.flags) | (op->fi.flags & O_TRUNC);
+	int fd = inode_open(op->ws, inode, flags);
+	struct handle *h;
+	int r;
+
+	if (fd < 0) {
+		op_reply_err(op, -fd);
+		return;
+	}
+	r = handle_new(op->ws, inode, NULL, NULL, fd, op->fi.flags, &h);
+	if (r < 0) {
+		close(fd);
+		op_reply_err(op, -r);
+		return;
+	}
+	handle_describe(op->ws, h, op->fi.flags, &op->fi);
+	reply_open(op, h);
+}
+
+/* S7: an O_TRUNC that passed becomes real here; a pending one does not touch the file. */
+static int truncate_now(struct change *c, const struct handle *h)
+{
+	auto_close int own = -1;
+	struct stat st;
+
+	if (fstat(h->fd, &st) < 0)
+		return -errno;
+	if (st.st_size == 0)
+		return 0;
+	if (h->writable)
+		return ftruncate(h->fd, 0) < 0 ? -errno : 0;
+	own = inode_open(c->ws, c->inode, O_WRONLY); /* O_RDONLY | O_TRUNC */
+	if (own < 0)
+		return own;
+	return ftruncate(own, 0) < 0 ? -errno : 0;
+}
+
+/* The gate has let the open through: the file is locked. 0, or -errno. */
+static int open_entered(struct op *op, struct change *c, int answer, struct handle **out)
+{
+	bool truncates = op->fi.flags & O_TRUNC;
+	int fd = inode_open(op->ws, c->inode, backing_flags(op->fi.flags));
+	int r;
+
+	if (fd < 0)
+		return fd;
+	r = handle_new(op->ws, c->inode, c->file, c->by, fd, op->fi.flags, out);
+	if (r < 0) {
+		close(fd);
+		return r;
+	}
+	if (answer == GATE_PENDING)
+		r = pending_begin(c, true);
+	else if (truncates)
+		r = truncate_now(c, *out);
+	if (r < 0) {
+		handle_remove(*out);
+		return r;
+	}
+	if (gate_holds(c->file, *out) || c->file->lease.holder == c->by->writer)
+		(*out)->epoch = c->file->lease.epoch;
+	return 0;
+}
+
+static int open_for_change(struct op *op, struct inode *inode, struct file *f,
+	const struct buf *path, struct handle **out)
+{
+	int flags = op->fi.flags;
+	struct change c = change_of(op, f, inode, NULL, CHANGE_BLIND, "open", path);
+	int answer, r;
+
+	if (flags & O_TRUNC)
+		c.shape = may_write(flags) ? CHANGE_TRUNCATING : CHANGE_BLIND;
+	else if (flags & O_APPEND)
+		c.shape = CHANGE_APPEND;
+	else
+		c.keeps_content = true; /* what it writes is judged when it writes */
+	c.nonblock = flags & O_NONBLOCK;
+	answer = gate_enter(&c);
+	if (answer < 0 || answer == GATE_PARKED)
+		return answer;
+	r = open_entered(op, &c, answer, out);
+	if (r == 0 && (*out)->readable && !(flags & O_TRUNC))
+		gate_observe(op->ws, f, op_by(op));
+	c.keeps_content = !(flags & O_TRUNC);
+	gate_leave(&c, r);
+	if (r < 0 && *out) {
+		handle_free(op->ws, *out);
+		*out = NULL;
+	}
+	return r;
+}
+
+static int open_for_reading(
+	struct op *op, struct inode *inode, struct file *f, struct handle **out)
+{
+	int fd = inode_open(op->ws, inode, backing_flags(op->fi.flags));
+	int r;
+
+	if (fd < 0)
+		return fd;
+	gate_observe(op->ws, f, op_by(op));
+	r = handle_new(op->ws, inode, f, op_by(op), fd, op->fi.flags, out);
+	if (r < 0)
+		close(fd);
+	return r;
+}
+
+/* The name that led here went to another file while this request was on its way: ESTALE
+ * makes the kernel walk the path again. Who comes again with the same inode has it from
+ * elsewhere (/proc/self/fd) and means it. */
+static bool overtaken_by_removal(struct op *op, struct inode *inode)
+{
+	int tid = fuse_req_ctx(op->req)->pid;
+
+	if (__atomic_exchange_n(&inode->gone_opener, tid, __ATOMIC_RELAXED) != tid)
+		return true;
+	__atomic_store_n(&inode->gone_opener, 0, __ATOMIC_RELAXED);
+	return false;
+}
+
+static void open_nameless(struct op *op, struct inode *inode)
+{
+	if (may_write(op->fi.flags) && overtaken_by_removal(op, inode))
+		op_reply_err(op, ESTALE);
+	else
+		open_unguarded(op, inode);
+}
+
+/* A holder whose lease has lapsed may store through a mapping: whoever opens the file to
+ * write takes it over at once, so that his own mapping is of the inode that counts (L6). */
+static bool takes_over_mappings(struct op *op, const struct file *f)
+{
+	const struct handle *h;
+
+	if (!may_write(op->fi.flags) || !f->lease.holder || f->rule.mode == MODE_TRACK ||
+		lease_ask(&f->lease, op_by(op)->writer, workspace_now(op->ws)) !=
+			LEASE_LAPSED)
+		return false;
+	list_for_each (h, &f->handles, node)
+		if (h->mappable && h->by->writer == f->lease.holder)
+			return true;
+	return false;
+}
+
+static void run_open(struct op *op)
+{
+	struct workspace *ws = op->ws;
+	struct inode *inode = inode_of(ws, op->ino);
+	bool changes = (op->fi.flags & O_TRUNC) || (op->fi.flags & O_ACCMODE) == O_WRONLY;
+	struct handle *h = NULL;
+	auto_buf path = {0};
+	struct file *f;
+	int r;
+
+	if (inode_is_detached(inode)) {
+		op_reply_err(op, ESTALE); /* the kernel looks the path up again */
+		return;
+	}
+	if (!S_ISREG(inode->type)) {
+		open_unguarded(op, inode);
+		return;
+	}
+	gate_prepare(ws, inode, op_by(op));
+	f = file_lock_of(op->ws, inode);
+	if (!f) {
+		op_reply_err(op, ENOMEM);
+		return;
+	}
+	r = inode_path(inode, &path); /* under the lock: no name goes now */
+	if (r < 0 || file_rule(ws, f, path.data, path.len)->mode == MODE_PASS) {
+		park_leave_queue(op);
+		file_unlock(f);
+		file_put(ws, f);
+		if (r < 0)
+			open_nameless(op, inode);
+		else
+			open_unguarded(op, inode);
+		return;
+	}
+	changes |= takes_over_mappings(op, f);
+	r = changes ? open_for_change(op, inode, f, &path, &h)
+		    : open_for_reading(op, inode, f, &h);
+	if (h)
+		handle_describe(op->ws, h, op->fi.flags, &op->fi);
+	/* The kernel takes a truncating open for done and thinks the file empty. */
+	if (h && f->pending)
+		notify_attr(ws, inode);
+	file_unlock(f); /* a parked op may be gone from here on */
+	file_put(ws, f);
+	if (r == GATE_PARKED)
+		return;
+	if (r < 0)
+		op_reply_err(op, -r);
+	else
+		reply_open(op, h);
+}
+
+static void do_open(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
+{
+	struct op op = op_begin(req, run_open);
+
+	if (vtree_has(id)) {
+		vtree_open(req, id, fi);
+		return;
+	}
+	op.ino = id;
+	op.fi = *fi;
+	run_open(&op);
+}
+
+/* ---- create ---- */
+
+/* Make the file in the backing as the caller; *fd to write through, *at O_PATH. */
+static int create_backing(struct op *op, struct inode *parent, int *fd, int *at)
+{
+	int flags = backing_flags(op->fi.flags) | O_CLOEXEC, dirfd, r;
+	struct creds creds;
+
+	dirfd = inode_fd_get(op->ws, parent);
+	if (dirfd < 0)
+		return dirfd;
+	r = creds_assume(op->ws, op->req, &creds);
+	if (r == 0) {
+		if (op->fi.flags & __O_TMPFILE)
+			*fd = openat(dirfd, ".", flags | O_TMPFILE, op->mode);
+		else
+			*fd = openat(dirfd, op->name, flags | O_CREAT | O_EXCL, op->mode);
+		r = *fd < 0 ? -errno : 0;
+		creds_restore(&creds);
+	}
+	if (r == 0) {
+		char path[64];
+
+		snprintf(path, sizeof(path), "self/fd/%d", *fd);
+		*at = openat(op->ws->proc_fd, path, O_PATH | O_CLOEXEC);
+		if (*at < 0) {
+			r = -errno;
+			close(*fd);
+		}
+	}
+	inode_fd_put(parent);
+	/* It was made round the mount, or by a request that overtook this one: ESTALE
+	 * makes the kernel look again and open what is there. */
+	if (r == -EEXIST && !(op->fi.flags & O_EXCL))
+		r = -ESTALE;
+	return r;
+}
+
+static void reply_create(
+	struct op *op, struct inode *inode, const struct stat *st, struct handle *h)
+{
+	struct fuse_entry_param e;
+
+	entry_fill(op->ws, inode, st, &e);
+	handle_describe(op->ws, h, op->fi.flags, &op->fi);
+	if (fuse_reply_create(op->req, &e, &op->fi) < 0) {
+		handle_discard(op->ws, h);
+		inode_forget(op->ws, inode, 1);
+	}
+	op_end(op);
+}
+
+/* The new file, its inode and a handle. f: NULL where nothing guards it. */
+static int create_entered(struct op *op, struct inode *parent, struct file *f,
+	struct inode **inode, struct stat *st, struct handle **h)
+{
+	bool named = !(op->fi.flags & __O_TMPFILE);
+	int fd = -1, at = -1, r = create_backing(op, parent, &fd, &at);
+
+	if (r < 0)
+		return r;
+	r = inode_add(op->ws, parent, named ? op->name : NULL, at, inode, st);
+	if (r < 0) {
+		close(fd);
+		return r;
+	}
+	if (f)
+		file_attach(op->ws, f, *inode);
+	r = handle_new(op->ws, *inode, f, f ? op_by(op) : NULL, fd, op->fi.flags, h);
+	if (r < 0) {
+		close(fd);
+		inode_forget(op->ws, *inode, 1);
+		return r;
+	}
+	if (f)
+		(*h)->epoch = f->lease.epoch;
+	return 0;
+}
+
+static void create_unguarded(struct op *op, struct inode *parent)
+{
+	struct inode *inode;
+	struct handle *h;
+	struct stat st;
+	int r = create_entered(op, parent, NULL, &inode, &st, &h);
+
+	if (r < 0)
+		op_reply_err(op, -r);
+	else
+		reply_create(op, inode, &st, h);
+}
+
+static void run_create(struct op *op)
+{
+	struct workspace *ws = op->ws;
+	struct inode *parent = inode_of(ws, op->ino), *inode;
+	auto_buf path = {0};
+	struct handle *h;
+	struct change c;
+	struct stat st;
+	struct file *f;
+	int r;
+
+	if ((op->fi.flags & __O_TMPFILE) || inode_child_path(parent, op->name, &path) < 0) {
+		create_unguarded(op, parent);
+		return;
+	}
+	f = file_of_name(op->ws, parent, op->name);
+	if (!f) {
+		op_reply_err(op, ENOMEM);
+		return;
+	}
+	pthread_mutex_lock(&f->lock);
+	c = change_of(op, f, NULL, NULL, CHANGE_TRUNCATING, "create", &path);
+	c.nonblock = op->fi.flags & O_NONBLOCK;
+	r = gate_enter(&c);
+	if (r == GATE_UNGUARDED) {
+		file_unlock(f);
+		file_put(op->ws, f);
+		create_unguarded(op, parent);
+		return;
+	}
+	if (r == GATE_GO) {
+		r = create_entered(op, parent, f, &inode, &st, &h);
+		gate_leave(&c, r);
+	}
+	if (!f->inode) { /* else the inode keeps it */
+		file_ref(f);
+		file_park(ws, f, parent, path_name(&path));
+	}
+	file_unlock(f); /* a parked op may be gone from here on */
+	file_put(ws, f);
+	if (r == GATE_PARKED)
+		return;
+	if (r < 0)
+		op_reply_err(op, -r);
+	else
+		reply_create(op, inode, &st, h);
+}
+
+static void do_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
+	struct fuse_file_info *fi)
+{
+	struct op op = op_begin(req, run_create);
+
+	if (op_refuse_virtual(req, parent))
+		return;
+	if (is_stomp_entry(parent, name)) {
+		fuse_reply_err(req, EEXIST);
+		return;
+	}
+	op.ino = parent;
+	op.name = name;
+	op.mode = mode;
+	op.fi = *fi;
+	run_create(&op);
+}
+
+/* ---- release ---- */
+
+/* The last one of a pending change is gone: now or never (S7). */
+static void settle_pending(struct workspace *ws, struct file *f, struct handle *h)
+{
+	auto_buf path = {0};
+	struct op none = {.ws = ws, .by = h->by};
+	struct handle *other;
+	struct change c;
+
+	list_for_each (other, &f->handles, node)
+		if (other->writable && pending_is_of(f->pending, other->by->writer))
+			return;
+	if (inode_path(inode_current(h->inode), &path) < 0)
+		return;
+	c = change_of(&none, f, f->inode, h, CHANGE_TRUNCATING, "close", &path);
+	c.op = NULL;
+	if (pending_is_of(f->pending, h->by->writer))
+		(void)!pending_resolve(&c, false);
+}
+
+static void do_release(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
+{
+	struct workspace *ws = workspace_of(req);
+	struct handle *h;
+	struct file *f;
+
+	if (vtree_has(id)) {
+		vtree_release(req, fi);
+		return;
+	}
+	h = handle_of(fi);
+	if (h->guarded && (f = file_lock_of(ws, h->inode))) {
+		handle_remove(h);
+		if (h->writable && f->pending)
+			settle_pending(ws, f, h);
+		if (h->writable)
+			gate_maybe_end_lease(ws, f);
+		file_unlock(f);
+		file_put(ws, f);
+	}
+	handle_free(ws, h);
+	fuse_reply_err(req, 0);
+}
+
+void ops_install_open(struct fuse_lowlevel_ops *ops)
+{
+	ops->open = do_open;
+	ops->create = do_create;
+	ops->release = do_release;
+}

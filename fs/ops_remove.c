@@ -1,0 +1,215 @@
+#include <fcntl.h>
+#include <string.h>
+
+#include "fs/ops.h"
+#include "fs/session.h"
+
+/* Unlink and rmdir check no owner rules here: default_permissions has done it. */
+static int remove_backing(struct op *op, struct inode *parent, int flags)
+{
+	int dirfd = inode_fd_get(op->ws, parent), r;
+
+	if (dirfd < 0)
+		return dirfd;
+	r = unlinkat(dirfd, op->name, flags) < 0 ? -errno : 0;
+	inode_fd_put(parent);
+	return r;
+}
+
+/* The last name is gone: the file stands for a path where nothing is. */
+static int unlink_last(struct op *op, struct inode *parent, struct inode *inode,
+	struct file *f, const struct buf *path)
+{
+	struct version v = {
+		.kind = VERSION_DELETE,
+		.epoch = f->lease.epoch,
+		.base_number = f->head.number,
+	};
+	int r = remove_backing(op, parent, 0);
+
+	if (r < 0)
+		return r;
+	gate_fence_others(f, op_by(op)->writer);
+	inode_link_remove(op->ws, inode, parent, op->name);
+	(void)!file_leave_inode(op->ws, f);
+	return session_record(op->ws, f, op_by(op), path->data, path->len, NULL, &v, NULL);
+}
+
+/* One of several names is gone: its path has an end, the file goes on under another. */
+static int unlink_one_name(struct op *op, struct inode *parent, struct inode *inode,
+	struct file *f, const struct buf *path)
+{
+	struct version v = {.kind = VERSION_DELETE, .epoch = f->lease.epoch};
+	struct file *name;
+	int r = remove_backing(op, parent, 0);
+
+	if (r < 0)
+		return r;
+	inode_link_remove(op->ws, inode, parent, op->name);
+	name = file_of_name(op->ws, parent, op->name);
+	if (!name)
+		return -ENOMEM;
+	pthread_mutex_lock(&name->lock);
+	/* What f has told of this name is in the journal, not in what was parked. */
+	r = journal_wait(op->ws->journal, f->submitted_seq);
+	if (r == 0)
+		r = journal_wait(op->ws->journal, name->submitted_seq);
+	name->head.loaded = false;
+	if (r == 0)
+		r = session_record(
+			op->ws, name, op_by(op), path->data, path->len, NULL, &v, NULL);
+	file_unlock(name);
+	file_park(op->ws, name, parent, op->name);
+	return r;
+}
+
+static int unlink_locked(struct op *op, struct inode *parent, struct inode *inode,
+	struct file *f, const struct buf *path, nlink_t nlink)
+{
+	struct change c = change_of(op, f, inode, NULL, CHANGE_BLIND, "unlink", path);
+	int r;
+
+	c.intent = INTENT_UNLINK;
+	c.removes = true;
+	r = gate_enter(&c);
+	if (r < 0 || r == GATE_PARKED)
+		return r;
+	if (r == GATE_UNGUARDED) {
+		r = remove_backing(op, parent, 0);
+		if (r == 0)
+			inode_link_remove(op->ws, inode, parent, op->name);
+		return r;
+	}
+	r = session_checkpoint(op->ws, f, 0);
+	if (r == 0)
+		r = nlink > 1 ? unlink_one_name(op, parent, inode, f, path)
+			      : unlink_last(op, parent, inode, f, path);
+	gate_leave(&c, r);
+	return r;
+}
+
+static int unlink_file(struct op *op, struct inode *parent, struct inode *inode,
+	const struct buf *path, nlink_t nlink)
+{
+	struct workspace *ws = op->ws;
+	struct file *f;
+	int r;
+
+	gate_prepare(ws, inode, op_by(op));
+	f = file_lock_of(ws, inode);
+	if (!f)
+		return -ENOMEM;
+	r = unlink_locked(op, parent, inode, f, path, nlink);
+	if (r == 0 && !f->inode) {
+		file_ref(f);
+		file_park(ws, f, parent, op->name);
+	}
+	file_unlock(f); /* a parked op may be gone from here on */
+	file_put(ws, f);
+	return r;
+}
+
+static void run_unlink(struct op *op)
+{
+	struct workspace *ws = op->ws;
+	struct inode *parent = inode_of(ws, op->ino), *inode;
+	auto_buf path = {0};
+	struct stat st;
+	int r = inode_lookup(ws, parent, op->name, &inode, &st);
+
+	if (r < 0) {
+		op_reply_err(op, -r);
+		return;
+	}
+	if (S_ISREG(inode->type) || S_ISLNK(inode->type)) {
+		r = inode_child_path(parent, op->name, &path);
+		if (r == 0)
+			r = unlink_file(op, parent, inode, &path, st.st_nlink);
+	} else {
+		r = remove_backing(op, parent, 0);
+		if (r == 0)
+			inode_link_remove(op->ws, inode, parent, op->name);
+	}
+	inode_forget(ws, inode, 1);
+	if (r == GATE_PARKED)
+		return;
+	op_reply_err(op, -r);
+}
+
+static void do_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	struct op op = op_begin(req, run_unlink);
+
+	if (op_refuse_virtual(req, parent))
+		return;
+	if (is_stomp_entry(parent, name)) {
+		fuse_reply_err(req, EPERM);
+		return;
+	}
+	op.ino = parent;
+	op.name = name;
+	run_unlink(&op);
+}
+
+static int record_rmdir(
+	struct op *op, struct inode *parent, const struct buf *path, const struct stat *st)
+{
+	struct version v = {.kind = VERSION_RMDIR};
+	struct file *f = file_of_name(op->ws, parent, op->name);
+	int r = 0;
+
+	if (!f)
+		return -ENOMEM;
+	pthread_mutex_lock(&f->lock);
+	if (file_rule(op->ws, f, path->data, path->len)->mode != MODE_PASS) {
+		r = file_load_head(op->ws, f, path->data, path->len);
+		if (r == 0)
+			r = session_record(
+				op->ws, f, op_by(op), path->data, path->len, st, &v, NULL);
+		if (r == 0) /* V4: no intent speaks of it */
+			r = journal_wait(op->ws->journal, v.seq);
+	}
+	file_unlock(f);
+	file_park(op->ws, f, parent, op->name);
+	return r;
+}
+
+static void do_rmdir(fuse_req_t req, fuse_ino_t parent_id, const char *name)
+{
+	struct op op = op_begin(req, NULL);
+	struct inode *parent, *inode;
+	auto_buf path = {0};
+	struct stat st;
+	int r;
+
+	if (op_refuse_virtual(req, parent_id))
+		return;
+	if (is_stomp_entry(parent_id, name)) {
+		fuse_reply_err(req, EPERM);
+		return;
+	}
+	op.name = name;
+	parent = inode_of(op.ws, parent_id);
+	r = inode_lookup(op.ws, parent, name, &inode, &st);
+	if (r == 0) {
+		r = journal_health(op.ws->journal);
+		if (r == 0)
+			r = inode_child_path(parent, name, &path);
+		if (r == 0)
+			r = gate_check_folder(&op, &path, "unlink");
+		if (r == 0)
+			r = remove_backing(&op, parent, AT_REMOVEDIR);
+		if (r == 0) {
+			inode_link_remove(op.ws, inode, parent, name);
+			r = record_rmdir(&op, parent, &path, &st);
+		}
+		inode_forget(op.ws, inode, 1);
+	}
+	op_reply_err(&op, -r);
+}
+
+void ops_install_remove(struct fuse_lowlevel_ops *ops)
+{
+	ops->unlink = do_unlink;
+	ops->rmdir = do_rmdir;
+}

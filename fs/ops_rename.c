@@ -1,0 +1,515 @@
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
+
+#include "fs/notify.h"
+#include "fs/ops.h"
+#include "fs/session.h"
+
+/* Both ends of one rename. */
+struct end {
+	struct inode *parent, *inode; /* inode: NULL where nothing is; a lookup is held */
+	const char *name;
+	struct stat st;
+	struct buf path;
+	struct file *file; /* counted and locked */
+};
+
+struct rename {
+	struct op *op;
+	struct workspace *ws;
+	unsigned flags;
+	struct end from, to;
+	bool deferred; /* the op is parked: it may be gone */
+};
+
+static int rename_backing(struct rename *rn)
+{
+	int from = inode_fd_get(rn->ws, rn->from.parent), to, r;
+
+	if (from < 0)
+		return from;
+	to = inode_fd_get(rn->ws, rn->to.parent);
+	if (to < 0) {
+		inode_fd_put(rn->from.parent);
+		return to;
+	}
+	r = (int)syscall(SYS_renameat2, from, rn->from.name, to, rn->to.name, rn->flags);
+	r = r < 0 ? -errno : 0;
+	inode_fd_put(rn->to.parent);
+	inode_fd_put(rn->from.parent);
+	return r;
+}
+
+/* The inodes' names, after the backing has done it. */
+static void swap_names(struct rename *rn)
+{
+	inode_link_remove(rn->ws, rn->from.inode, rn->from.parent, rn->from.name);
+	if (rn->to.inode)
+		inode_link_remove(rn->ws, rn->to.inode, rn->to.parent, rn->to.name);
+	inode_link_add(rn->from.inode, rn->to.parent, rn->to.name);
+	if (rn->flags & RENAME_EXCHANGE)
+		inode_link_add(rn->to.inode, rn->from.parent, rn->from.name);
+}
+
+static int end_init(
+	struct workspace *ws, struct end *e, struct inode *parent, const char *name)
+{
+	int r;
+
+	*e = (struct end){.parent = parent, .name = name};
+	r = inode_lookup(ws, parent, name, &e->inode, &e->st);
+	if (r < 0 && r != -ENOENT)
+		return r;
+	if (r < 0)
+		e->inode = NULL;
+	return inode_child_path(parent, name, &e->path);
+}
+
+static void end_done(struct workspace *ws, struct end *e)
+{
+	if (e->inode)
+		inode_forget(ws, e->inode, 1);
+	buf_done(&e->path);
+}
+
+static bool is_guardable(const struct inode *inode)
+{
+	return inode && (S_ISREG(inode->type) || S_ISLNK(inode->type));
+}
+
+/* ---- folders, sockets, pipes ---- */
+
+static int journal_folder(struct rename *rn, const struct buf *from, const struct buf *to)
+{
+	struct author author = author_of(op_by(rn->op));
+	uint64_t seq;
+	int r = journal_next_seq(rn->ws->journal, &seq);
+
+	if (r == 0)
+		r = journal_rename_folder(rn->ws->journal, seq, from->data, from->len,
+			to->data, to->len, &author);
+	return r < 0 ? r : journal_wait(rn->ws->journal, seq); /* V4: it has no intent */
+}
+
+static int record_folders(struct rename *rn)
+{
+	bool two = (rn->flags & RENAME_EXCHANGE) && S_ISDIR(rn->to.inode->type);
+	auto_buf aside = {0};
+	int r = 0;
+
+	__atomic_fetch_add(&rn->ws->rule_epoch, 1, __ATOMIC_ACQ_REL);
+	buf_printf(&aside, ".stomp/exchange/%llu",
+		(unsigned long long)journal_last_seq(rn->ws->journal));
+	if (two) /* as two folders change places: one steps aside */
+		r = journal_folder(rn, &rn->to.path, &aside);
+	if (r == 0 && S_ISDIR(rn->from.inode->type))
+		r = journal_folder(rn, &rn->from.path, &rn->to.path);
+	if (r == 0 && two)
+		r = journal_folder(rn, &aside, &rn->from.path);
+	return r;
+}
+
+static int rename_unguarded(struct rename *rn)
+{
+	int r = journal_health(rn->ws->journal);
+
+	r = r < 0 ? r : gate_check_folder(rn->op, &rn->from.path, "rename");
+	r = r < 0 ? r : gate_check_folder(rn->op, &rn->to.path, "replace");
+
+	if (r == 0)
+		r = rename_backing(rn);
+	if (r < 0)
+		return r;
+	swap_names(rn);
+	if (S_ISDIR(rn->from.inode->type) || (rn->to.inode && S_ISDIR(rn->to.inode->type)))
+		r = record_folders(rn);
+	return r;
+}
+
+/* ---- locking both files ---- */
+
+static struct file *file_at(struct workspace *ws, struct end *e)
+{
+	return e->inode ? file_of(ws, e->inode) : file_of_name(ws, e->parent, e->name);
+}
+
+static void lock_in_order(struct file *a, struct file *b)
+{
+	pthread_mutex_lock(a < b ? &a->lock : &b->lock);
+	pthread_mutex_lock(a < b ? &b->lock : &a->lock);
+}
+
+static void unlock_both(struct rename *rn)
+{
+	file_unlock(rn->from.file);
+	file_unlock(rn->to.file);
+}
+
+/* The inodes may change their files while one waits for the locks: hence the check. */
+static int lock_both(struct rename *rn)
+{
+	struct workspace *ws = rn->ws;
+
+	rn->to.file = rn->to.inode ? NULL : file_at(ws, &rn->to);
+	if (!rn->to.inode && !rn->to.file)
+		return -ENOMEM;
+	for (;;) {
+		rn->from.file = file_at(ws, &rn->from);
+		if (rn->to.inode)
+			rn->to.file = file_at(ws, &rn->to);
+		if (!rn->from.file || !rn->to.file) {
+			file_put(ws, rn->from.file);
+			file_put(ws, rn->to.file);
+			return -ENOMEM;
+		}
+		lock_in_order(rn->from.file, rn->to.file);
+		if (rn->from.file->inode == rn->from.inode &&
+			rn->to.file->inode == rn->to.inode)
+			return 0;
+		unlock_both(rn);
+		file_put(ws, rn->from.file);
+		if (rn->to.inode)
+			file_put(ws, rn->to.file);
+	}
+}
+
+/* ---- what a rename does to files and histories ---- */
+
+static int capture_link(
+	struct rename *rn, struct end *e, struct stat *st, struct capture *out)
+{
+	auto_close int fd = -1;
+	char target[PATH_MAX];
+	ssize_t n;
+	int at;
+
+	if (S_ISREG(e->inode->type)) {
+		fd = inode_open(rn->ws, e->inode, O_RDONLY);
+		if (fd < 0)
+			return fd;
+		if (fstat(fd, st) < 0)
+			return -errno;
+		return journal_capture(rn->ws->journal, fd, out);
+	}
+	at = inode_fd_get(rn->ws, e->inode);
+	if (at < 0)
+		return at;
+	n = readlinkat(at, "", target, sizeof(target));
+	inode_fd_put(e->inode);
+	if (n < 0)
+		return -errno;
+	*st = e->st;
+	return journal_capture_bytes(target, (size_t)n, out);
+}
+
+/* A version of what has come to path from another path. */
+static int record_arrival(struct rename *rn, enum version_kind kind, struct file *f,
+	const struct end *at, const struct end *was, uint64_t was_number,
+	const struct stat *st, struct capture *content)
+{
+	struct version v = {
+		.kind = kind,
+		.flags = f->session.merged ? VERSION_MERGED : 0,
+		.epoch = f->lease.epoch,
+		.base_number = f->session.by ? f->session.base_number : f->head.number,
+		.from_path = was->path.data,
+		.from_path_len = was->path.len,
+		.from_number = was_number,
+		.has_content = f->head.has_hash, /* where no other is given */
+		.content = f->head.hash,
+		.size = f->head.size,
+	};
+
+	return session_record(
+		rn->ws, f, op_by(rn->op), at->path.data, at->path.len, st, &v, content);
+}
+
+static int record_departure(struct rename *rn, struct file *f)
+{
+	struct version v = {
+		.kind = VERSION_DELETE,
+		.epoch = f->lease.epoch,
+		.base_number = f->head.number,
+		.from_path = rn->to.path.data,
+		.from_path_len = rn->to.path.len,
+	};
+
+	return session_record(rn->ws, f, op_by(rn->op), rn->from.path.data,
+		rn->from.path.len, NULL, &v, NULL);
+}
+
+/* S12 for what comes by rename: before anybody can see it at its new path. */
+static void raise_arrival(struct rename *rn, struct end *e, const struct head *head)
+{
+	auto_close int fd = -1;
+
+	if (!S_ISREG(e->inode->type))
+		return;
+	fd = inode_open(rn->ws, e->inode, O_RDONLY);
+	if (fd < 0 || fstat(fd, &e->st) < 0)
+		return;
+	if (session_raise_mtime(fd, head, &e->st))
+		notify_attr(rn->ws, e->inode);
+}
+
+/* The target's history goes on with the inode that arrives (S10). */
+static int replace(struct rename *rn)
+{
+	struct workspace *ws = rn->ws;
+	struct file *from = rn->from.file, *to = rn->to.file;
+	struct capture content = CAPTURE_NONE;
+	uint64_t number = from->head.number;
+	struct stat st;
+	int r;
+
+	raise_arrival(rn, &rn->from, &to->head);
+	r = capture_link(rn, &rn->from, &st, &content);
+	if (r == 0)
+		r = rename_backing(rn);
+	if (r < 0) {
+		capture_done(&content);
+		return r;
+	}
+	swap_names(rn);
+	gate_fence_others(to, op_by(rn->op)->writer);
+	(void)!file_leave_inode(ws, to);
+	file_attach(ws, from, NULL);
+	file_attach(ws, to, rn->from.inode);
+	file_move_handles(from, to);
+	r = record_arrival(
+		rn, VERSION_REPLACE, to, &rn->to, &rn->from, number, &st, &content);
+	capture_done(&content);
+	if (r == 0)
+		r = record_departure(rn, from);
+	return r;
+}
+
+/* Nothing has ever been at the target: the file itself moves, with all that is known of
+ * it; its old path gets an end. */
+static int move(struct rename *rn)
+{
+	struct workspace *ws = rn->ws;
+	struct file *from = rn->from.file, *to = rn->to.file;
+	struct head was = from->head;
+	uint64_t last_number = to->head.last_number;
+	int r = rename_backing(rn);
+
+	if (r < 0)
+		return r;
+	swap_names(rn);
+	/* to becomes what is left at the old path; it was never known by another name. */
+	to->head = was;
+	to->submitted_seq = from->submitted_seq;
+	from->head.number = from->session.base_number = 0;
+	from->head.last_number = last_number;
+	from->head.path = hash128_bytes(rn->to.path.data, rn->to.path.len);
+	from->rule_epoch = to->rule_epoch = 0;
+	r = record_arrival(
+		rn, VERSION_MOVE, from, &rn->to, &rn->from, was.number, &rn->from.st, NULL);
+	if (r == 0)
+		r = record_departure(rn, to);
+	file_ref(to);
+	file_park(ws, to, rn->from.parent, rn->from.name);
+	return r;
+}
+
+static int exchange(struct rename *rn)
+{
+	struct workspace *ws = rn->ws;
+	struct file *from = rn->from.file, *to = rn->to.file;
+	struct capture a = CAPTURE_NONE, b = CAPTURE_NONE;
+	uint64_t from_number = from->head.number, to_number = to->head.number;
+	struct stat st_a, st_b;
+	int r;
+
+	raise_arrival(rn, &rn->from, &to->head);
+	raise_arrival(rn, &rn->to, &from->head);
+	r = capture_link(rn, &rn->from, &st_a, &a);
+	if (r == 0)
+		r = capture_link(rn, &rn->to, &st_b, &b);
+	if (r == 0)
+		r = rename_backing(rn);
+	if (r == 0) {
+		swap_names(rn);
+		gate_fence_others(from, op_by(rn->op)->writer);
+		gate_fence_others(to, op_by(rn->op)->writer);
+		file_attach(ws, from, NULL);
+		file_attach(ws, to, NULL);
+		file_attach(ws, to, rn->from.inode);
+		file_attach(ws, from, rn->to.inode);
+		file_swap_handles(from, to);
+		r = record_arrival(rn, VERSION_REPLACE, to, &rn->to, &rn->from, from_number,
+			&st_a, &a);
+		if (r == 0)
+			r = record_arrival(rn, VERSION_REPLACE, from, &rn->from, &rn->to,
+				to_number, &st_b, &b);
+	}
+	capture_done(&a);
+	capture_done(&b);
+	return r;
+}
+
+/* ---- through the gate ---- */
+
+static struct change departure(struct rename *rn)
+{
+	struct change c = change_of(rn->op, rn->from.file, rn->from.inode, NULL,
+		CHANGE_BLIND, "rename", &rn->from.path);
+
+	c.intent = INTENT_UNLINK;
+	c.removes = true;
+	return c;
+}
+
+static struct change arrival(struct rename *rn, int new_fd)
+{
+	struct change c = change_of(rn->op, rn->to.file, rn->to.inode, NULL, CHANGE_WHOLE,
+		"replace", &rn->to.path);
+
+	c.intent = INTENT_RENAME;
+	c.moved = rn->from.inode;
+	c.from_path = rn->from.path.data;
+	c.from_path_len = rn->from.path.len;
+	c.to_path = rn->to.path.data;
+	c.to_path_len = rn->to.path.len;
+	c.new_fd = new_fd;
+	return c;
+}
+
+/* The arriving content may have been captured while it is still being written: its own
+ * session ends here, so that its bytes are settled. */
+static int act(struct rename *rn, bool recorded_from, bool recorded_to)
+{
+	int r = 0;
+
+	if (recorded_from)
+		r = session_checkpoint(rn->ws, rn->from.file, 0);
+	if (r == 0 && recorded_to)
+		r = session_checkpoint(rn->ws, rn->to.file, 0);
+	if (r < 0)
+		return r;
+	if (rn->flags & RENAME_EXCHANGE)
+		return exchange(rn);
+	if (!recorded_from && !recorded_to) {
+		r = rename_backing(rn);
+		if (r == 0)
+			swap_names(rn);
+		return r;
+	}
+	if (rn->to.inode || rn->to.file->head.exists || !recorded_from)
+		return replace(rn);
+	return move(rn);
+}
+
+static int rename_locked(struct rename *rn, int new_fd)
+{
+	struct change from = departure(rn), to = arrival(rn, new_fd);
+	bool from_recorded, to_recorded;
+	int r = gate_enter(&from);
+
+	rn->deferred = r == GATE_PARKED;
+	if (r < 0 || rn->deferred)
+		return r;
+	from_recorded = r != GATE_UNGUARDED;
+	r = gate_enter(&to);
+	rn->deferred = r == GATE_PARKED;
+	if (r < 0 || rn->deferred) {
+		gate_leave(&from, -EAGAIN);
+		return r;
+	}
+	to_recorded = r != GATE_UNGUARDED;
+	r = act(rn, from_recorded, to_recorded);
+	gate_leave(&to, r);
+	gate_leave(&from, r);
+	return r;
+}
+
+static int rename_guarded(struct rename *rn)
+{
+	struct workspace *ws = rn->ws;
+	auto_close int new_fd = -1;
+	int r;
+
+	if (S_ISREG(rn->from.inode->type))
+		new_fd = inode_open(ws, rn->from.inode, O_RDONLY);
+	gate_prepare(ws, rn->from.inode, op_by(rn->op));
+	if (rn->to.inode)
+		gate_prepare(ws, rn->to.inode, op_by(rn->op));
+	r = lock_both(rn);
+	if (r < 0)
+		return r;
+	r = rename_locked(rn, new_fd);
+	if (!rn->to.file->inode && r != 0) {
+		file_ref(rn->to.file);
+		file_park(ws, rn->to.file, rn->to.parent, path_name(&rn->to.path));
+	}
+	if (!rn->from.file->inode && r == 0) {
+		file_ref(rn->from.file);
+		file_park(ws, rn->from.file, rn->from.parent, rn->from.name);
+	}
+	unlock_both(rn); /* a parked op may be gone from here on */
+	file_put(ws, rn->from.file);
+	file_put(ws, rn->to.file);
+	return r;
+}
+
+static int rename_checked(struct rename *rn)
+{
+	if (!rn->from.inode)
+		return -ENOENT;
+	if ((rn->flags & RENAME_NOREPLACE) && rn->to.inode)
+		return -EEXIST;
+	if ((rn->flags & RENAME_EXCHANGE) && !rn->to.inode)
+		return -ENOENT;
+	if (rn->from.inode == rn->to.inode) /* two names of one file: POSIX does nothing */
+		return rename_backing(rn);
+	if (!is_guardable(rn->from.inode) || (rn->to.inode && !is_guardable(rn->to.inode)))
+		return rename_unguarded(rn);
+	return rename_guarded(rn);
+}
+
+static void run_rename(struct op *op)
+{
+	struct workspace *ws = op->ws;
+	struct rename rn = {.op = op, .ws = ws, .flags = (unsigned)op->flags};
+	int r = end_init(ws, &rn.from, inode_of(ws, op->ino), op->name);
+
+	if (r == 0)
+		r = end_init(ws, &rn.to, inode_of(ws, op->new_parent), op->new_name);
+	if (r == 0)
+		r = rename_checked(&rn);
+	end_done(ws, &rn.from);
+	end_done(ws, &rn.to);
+	if (!rn.deferred)
+		op_reply_err(op, -r);
+}
+
+static void do_rename(fuse_req_t req, fuse_ino_t parent, const char *name,
+	fuse_ino_t new_parent, const char *new_name, unsigned flags)
+{
+	struct op op = op_begin(req, run_rename);
+
+	if (op_refuse_virtual(req, parent) || op_refuse_virtual(req, new_parent))
+		return;
+	if (is_stomp_entry(parent, name) || is_stomp_entry(new_parent, new_name)) {
+		fuse_reply_err(req, EPERM);
+		return;
+	}
+	if (flags & ~(unsigned)(RENAME_NOREPLACE | RENAME_EXCHANGE)) {
+		fuse_reply_err(req, EINVAL);
+		return;
+	}
+	op.ino = parent;
+	op.name = name;
+	op.new_parent = new_parent;
+	op.new_name = new_name;
+	op.flags = (int)flags;
+	run_rename(&op);
+}
+
+void ops_install_rename(struct fuse_lowlevel_ops *ops)
+{
+	ops->rename = do_rename;
+}

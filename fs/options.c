@@ -1,0 +1,252 @@
+#include "fs/options.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/log.h"
+
+enum key { KEY_HELP, KEY_VERSION, KEY_FOREGROUND, KEY_DEBUG, KEY_ALLOW_OTHER, KEY_IGNORED };
+
+struct raw {
+	struct options *o;
+	char *ttl, *wait, *linger, *settle, *checkpoint, *refusal, *journal_mode;
+	int show, no_dio_mmap;
+	char *writer;
+};
+
+#define TEXT_OPTION(name)                                                                  \
+	{                                                                                  \
+#name "=%s", offsetof(struct raw, name), 0                                 \
+	}
+
+static const struct fuse_opt option_specs[] = {
+	TEXT_OPTION(ttl),
+	TEXT_OPTION(wait),
+	TEXT_OPTION(linger),
+	TEXT_OPTION(settle),
+	TEXT_OPTION(checkpoint),
+	TEXT_OPTION(refusal),
+	TEXT_OPTION(journal_mode),
+	TEXT_OPTION(writer),
+	{"show", offsetof(struct raw, show), 1},
+	{"no_dio_mmap", offsetof(struct raw, no_dio_mmap), 1},
+	FUSE_OPT_KEY("-h", KEY_HELP),
+	FUSE_OPT_KEY("--help", KEY_HELP),
+	FUSE_OPT_KEY("-V", KEY_VERSION),
+	FUSE_OPT_KEY("--version", KEY_VERSION),
+	FUSE_OPT_KEY("-f", KEY_FOREGROUND),
+	FUSE_OPT_KEY("-d", KEY_DEBUG),
+	FUSE_OPT_KEY("allow_other", KEY_ALLOW_OTHER),
+	/* What mount(8) and fstab add for themselves: */
+	FUSE_OPT_KEY("rw", KEY_IGNORED),
+	FUSE_OPT_KEY("defaults", KEY_IGNORED),
+	FUSE_OPT_KEY("auto", KEY_IGNORED),
+	FUSE_OPT_KEY("noauto", KEY_IGNORED),
+	FUSE_OPT_KEY("user", KEY_IGNORED),
+	FUSE_OPT_KEY("nofail", KEY_IGNORED),
+	FUSE_OPT_KEY("_netdev", KEY_IGNORED),
+	FUSE_OPT_KEY("x-%s", KEY_IGNORED),
+	FUSE_OPT_END,
+};
+
+static void print_help(void)
+{
+	printf("usage: stompfs DIR [MOUNTPOINT] [-f] [-d] [-o OPTION,...]\n"
+	       "\n"
+	       "Mounts DIR so that each file has one writer at a time and every version "
+	       "is\n"
+	       "kept. Without MOUNTPOINT it is mounted over itself: nothing can go round.\n"
+	       "\n"
+	       "  -f                 stay in the foreground\n"
+	       "  -d                 as -f, with libfuse's debug output\n"
+	       "  -o writer=NAME     all changes through this mount are NAME's\n"
+	       "  -o show            list .stomp in the root folder\n"
+	       "  -o refusal=EBUSY   answer EBUSY instead of EAGAIN and ESTALE\n"
+	       "  -o ttl=30s         how long a lease lasts after its holder's last write\n"
+	       "  -o wait=2s         how long an open waits for another's lease\n"
+	       "  -o linger=0s       how long a lease outlives its last handle\n"
+	       "  -o settle=250ms    how old a read must be to count as having been seen\n"
+	       "  -o checkpoint=60s  how often a file that stays open gets a version\n"
+	       "  -o journal_mode=0700  of DIR/.stomp, where the history is kept\n"
+	       "  -o allow_other     let other users in (root does so by itself)\n"
+	       "  -o no_dio_mmap     behave as on kernels before 6.6 (for testing)\n"
+	       "Other options go to the kernel (ro, nodev, ...). See stompfs(8), "
+	       "stomp(1).\n"
+	       "\n"
+	       "example: stompfs ~/src/project && cat ~/src/project/.stomp/README\n");
+}
+
+static int process_option(void *data, const char *arg, int key, struct fuse_args *out)
+{
+	struct raw *raw = data;
+	struct options *o = raw->o;
+
+	(void)out;
+	switch (key) {
+	case KEY_HELP:
+		print_help();
+		exit(0);
+	case KEY_VERSION:
+		printf("stompfs %s (libfuse %s)\n", STOMPFS_VERSION, fuse_pkgversion());
+		exit(0);
+	case KEY_FOREGROUND:
+		o->foreground = true;
+		return 0;
+	case KEY_DEBUG:
+		o->foreground = o->debug = true;
+		return 0;
+	case KEY_ALLOW_OTHER:
+		o->allow_other = true;
+		return 0;
+	case KEY_IGNORED:
+		return 0;
+	case FUSE_OPT_KEY_NONOPT:
+		if (!o->source)
+			o->source = strdup(arg);
+		else if (!o->mountpoint)
+			o->mountpoint = strdup(arg);
+		else {
+			log_error("one DIR and at most one MOUNTPOINT, but there is also "
+				  "'%s'",
+				arg);
+			return -1;
+		}
+		return 0;
+	default:
+		return 1;
+	}
+}
+
+/* "250ms", "2s", "5m", "1h" */
+static int parse_span(const char *name, const char *text, int64_t *ns)
+{
+	static const struct {
+		const char *unit;
+		int64_t ns;
+	} units[] = {
+		{"ms", NS_PER_MS},
+		{"s", NS_PER_S},
+		{"m", 60 * NS_PER_S},
+		{"h", 3600 * NS_PER_S},
+	};
+	char *end;
+	long n;
+
+	*ns = -1;
+	if (!text)
+		return 0;
+	errno = 0;
+	n = strtol(text, &end, 10);
+	if (end != text && !errno && n >= 0 && n <= 1000000)
+		for (size_t i = 0; i < ARRAY_SIZE(units); i++)
+			if (strcmp(end, units[i].unit) == 0) {
+				*ns = n * units[i].ns;
+				return 0;
+			}
+	log_error("%s=%s: a number and a unit are needed: %s=250ms, 2s, 5m or 1h", name,
+		text, name);
+	return -EINVAL;
+}
+
+static int parse_refusal(const char *text, int *error)
+{
+	*error = 0;
+	if (!text || strcmp(text, "ESTALE") == 0)
+		return 0;
+	if (strcmp(text, "EBUSY") == 0) {
+		*error = EBUSY;
+		return 0;
+	}
+	log_error("refusal=%s: it is refusal=EBUSY, or refusal=ESTALE (the default)", text);
+	return -EINVAL;
+}
+
+static int parse_mode(const char *text, unsigned *mode)
+{
+	char *end;
+	unsigned long m;
+
+	*mode = 0700;
+	if (!text)
+		return 0;
+	m = strtoul(text, &end, 8);
+	if (*end || m > 0777) {
+		log_error("journal_mode=%s: an octal mode is needed, such as 0700", text);
+		return -EINVAL;
+	}
+	*mode = (unsigned)m;
+	return 0;
+}
+
+static int parse_values(struct raw *raw)
+{
+	struct options *o = raw->o;
+	int r = parse_span("ttl", raw->ttl, &o->ttl_ns);
+
+	r = r < 0 ? r : parse_span("wait", raw->wait, &o->wait_ns);
+	r = r < 0 ? r : parse_span("linger", raw->linger, &o->linger_ns);
+	r = r < 0 ? r : parse_span("settle", raw->settle, &o->settle_ns);
+	r = r < 0 ? r : parse_span("checkpoint", raw->checkpoint, &o->checkpoint_ns);
+	r = r < 0 ? r : parse_refusal(raw->refusal, &o->refusal_errno);
+	r = r < 0 ? r : parse_mode(raw->journal_mode, &o->journal_mode);
+	o->show = raw->show;
+	o->no_dio_mmap = raw->no_dio_mmap;
+	o->writer = steal_ptr(raw->writer);
+	free(raw->ttl);
+	free(raw->wait);
+	free(raw->linger);
+	free(raw->settle);
+	free(raw->checkpoint);
+	free(raw->refusal);
+	free(raw->journal_mode);
+	return r;
+}
+
+static int resolve(char **path, const char *what)
+{
+	char *absolute = realpath(*path, NULL);
+
+	if (!absolute) {
+		log_error("%s %s: %s", what, *path,
+			errno == ENOTCONN
+				? "a dead mount is there; `stomp umount` clears it, "
+				  "`stomp mount` does both"
+				: strerror(errno));
+		return -EINVAL;
+	}
+	free(*path);
+	*path = absolute;
+	return 0;
+}
+
+int options_parse(struct options *o, struct fuse_args *args)
+{
+	struct raw raw = {.o = o};
+	int r;
+
+	*o = (struct options){0};
+	if (fuse_opt_parse(args, &raw, option_specs, process_option) < 0)
+		return -EINVAL;
+	r = parse_values(&raw);
+	if (r < 0)
+		return r;
+	if (!o->source) {
+		log_error("which folder? `stompfs DIR` mounts DIR over itself; --help "
+			  "tells more");
+		return -EINVAL;
+	}
+	r = resolve(&o->source, "folder");
+	if (r == 0 && !o->mountpoint)
+		o->mountpoint = strdup(o->source);
+	else if (r == 0)
+		r = resolve(&o->mountpoint, "mountpoint");
+	return r;
+}
+
+void options_done(struct options *o)
+{
+	free(o->source);
+	free(o->mountpoint);
+	free(o->writer);
+}

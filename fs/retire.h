@@ -1,0 +1,31 @@
+/*
+ * retire.h - intents that may be freed once their version is written (V4).
+ *
+ * A version row is queued before its intent is given up; until the row is written, a
+ * crash still needs the intent. Thread-safe.
+ */
+#ifndef STOMP_FS_RETIRE_H
+#define STOMP_FS_RETIRE_H
+
+#include <stdint.h>
+
+#include "base/cleanup.h"
+
+struct retire;
+struct workspace;
+
+must_check int retire_new(struct retire **out);
+struct retire *retire_free(struct retire *r);
+
+/* Free slot when the row seq is written; INTENT_NONE does nothing. */
+void retire_slot(struct workspace *ws, uint32_t slot, uint64_t seq);
+
+/* Free what is written by now. */
+void retire_written(struct workspace *ws);
+
+/* Take a slot for an intent; waits for rows to be written when all are taken. */
+struct intent;
+must_check int retire_begin(
+	struct workspace *ws, const struct intent *intent, uint32_t *slot);
+
+#endif

@@ -1,0 +1,394 @@
+#include "fs/session.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "fs/contents.h"
+#include "fs/handle.h"
+#include "fs/inode.h"
+#include "fs/notify.h"
+#include "fs/policy_file.h"
+#include "fs/procscan.h"
+#include "fs/retire.h"
+#include "fs/workspace.h"
+
+static int64_t mtime_ns(const struct stat *st)
+{
+	return st->st_mtim.tv_sec * NS_PER_S + st->st_mtim.tv_nsec;
+}
+
+struct author author_of(const struct process *p)
+{
+	if (!p)
+		return (struct author){0};
+	return (struct author){
+		.name = p->writer->name,
+		.uid = p->writer->uid,
+		.pid = p->pid,
+		.start_ns = p->start_ns,
+		.rule = writer_rule_name(p->rule),
+		.command = p->command,
+	};
+}
+
+bool session_raise_mtime(int fd, const struct head *head, struct stat *st)
+{
+	int64_t floor = head->mtime_ns + NS_PER_MS;
+	struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}};
+
+	if (!head->exists || !head->mtime_ns || mtime_ns(st) > head->mtime_ns)
+		return false;
+	times[1].tv_sec = floor / NS_PER_S;
+	times[1].tv_nsec = floor % NS_PER_S;
+	if (futimens(fd, times) < 0)
+		return false;
+	st->st_mtim = times[1];
+	return true;
+}
+
+/* Kinds that bring content of their author's; the others keep what was there. */
+static bool makes_content(enum version_kind kind)
+{
+	return kind == VERSION_WRITE || kind == VERSION_REPLACE || kind == VERSION_DELETE ||
+	       kind == VERSION_SYMLINK || kind == VERSION_INITIAL ||
+	       kind == VERSION_EXTERNAL;
+}
+
+static void head_advance(struct workspace *ws, struct file *f, const struct process *p,
+	const struct version *v)
+{
+	struct head *h = &f->head;
+	bool same = h->exists && !h->gone && h->has_hash && v->has_content &&
+		    h->size == v->size && hash128_equal(h->hash, v->content);
+
+	/* Put there anew with the same bytes, it is still the content it was: nobody who
+	 * knew it has missed anything. */
+	if (makes_content(v->kind) && !same) {
+		h->content.seq = v->seq;
+		h->content.made_ns = workspace_now(ws);
+		h->content.author = p ? p->writer : NULL;
+		/* Of two writers, and neither has seen it: it is no one's own. */
+		if (v->flags & VERSION_MERGED)
+			h->content.author = identity_daemon(ws->identity)->writer;
+	}
+	h->loaded = h->exists = true;
+	h->gone = v->kind == VERSION_DELETE;
+	h->number = h->last_number = v->number;
+	h->seq = v->seq;
+	h->has_hash = v->has_content;
+	h->hash = v->content;
+	h->size = v->size;
+	h->mode = v->mode;
+	h->uid = v->uid;
+	h->gid = v->gid;
+	h->previous_mtime_ns = h->mtime_ns;
+	if (v->mtime_ns)
+		h->mtime_ns = v->mtime_ns;
+}
+
+int session_record(struct workspace *ws, struct file *f, const struct process *p,
+	const char *path, size_t path_len, const struct stat *st, struct version *v,
+	struct capture *content)
+{
+	int r = file_load_head(ws, f, path, path_len);
+
+	if (r == 0)
+		r = journal_next_seq(ws->journal, &v->seq);
+	if (r < 0)
+		return r;
+	v->path = path;
+	v->path_len = path_len;
+	v->number = f->head.last_number + 1;
+	v->time_ns = clock_wall_ns(ws->clock);
+	if (p)
+		v->author = author_of(p);
+	if (st) {
+		v->mode = st->st_mode;
+		v->uid = st->st_uid;
+		v->gid = st->st_gid;
+		v->mtime_ns = mtime_ns(st);
+	}
+	if (content) {
+		v->has_content = true;
+		v->content = content->hash;
+		v->size = content->size;
+	}
+	r = journal_append(ws->journal, v, content);
+	if (r < 0)
+		return r;
+	head_advance(ws, f, p, v);
+	f->submitted_seq = v->seq;
+	policy_file_changed(ws, path, path_len);
+	if (p && makes_content(v->kind) &&
+		!(v->flags & VERSION_MERGED)) { /* S1: whoever makes a version knows it */
+		observe_made(&f->seen, actor_mind(p->writer->id), v->seq);
+		observe_made(&f->seen, actor_process(p->serial), v->seq);
+	}
+	return 0;
+}
+
+/* Content and attributes of what the file is now; a symlink's content is its target. */
+static int capture_inode(struct workspace *ws, struct inode *inode, const struct head *head,
+	struct stat *st, struct capture *out, bool *raised)
+{
+	auto_close int fd = -1;
+	int r;
+
+	*raised = false;
+	if (S_ISLNK(inode->type)) {
+		char target[PATH_MAX];
+		int at = inode_fd_get(ws, inode);
+		ssize_t n;
+
+		if (at < 0)
+			return at;
+		r = fstat(at, st) < 0 ? -errno : 0;
+		n = readlinkat(at, "", target, sizeof(target));
+		if (n < 0)
+			r = -errno;
+		inode_fd_put(inode);
+		return r < 0 ? r : journal_capture_bytes(target, (size_t)n, out);
+	}
+	fd = inode_open(ws, inode, O_RDONLY | O_NOATIME);
+	if (fd == -EPERM)
+		fd = inode_open(ws, inode, O_RDONLY);
+	if (fd < 0)
+		return fd;
+	if (fstat(fd, st) < 0)
+		return -errno;
+	if (head)
+		*raised = session_raise_mtime(fd, head, st);
+	return journal_capture(ws->journal, fd, out);
+}
+
+int session_record_initial(
+	struct workspace *ws, struct file *f, const char *path, size_t path_len)
+{
+	struct version v = {.kind = VERSION_INITIAL};
+	struct capture content = CAPTURE_NONE;
+	struct stat st;
+	bool raised;
+	int r;
+
+	if (!f->inode || (f->head.exists && !f->head.gone))
+		return 0;
+	if (!S_ISREG(f->inode->type) && !S_ISLNK(f->inode->type))
+		return 0;
+	r = capture_inode(ws, f->inode, NULL, &st, &content, &raised);
+	if (r < 0)
+		return r;
+	r = session_record(ws, f, NULL, path, path_len, &st, &v, &content);
+	capture_done(&content);
+	return r;
+}
+
+/* Which number the writer's base has; for the record and for people. */
+static uint64_t base_number_of(
+	struct workspace *ws, const struct file *f, const struct change *c)
+{
+	if (!f->head.exists)
+		return 0;
+	if (c->known.base_seq >= f->head.content.seq)
+		return f->head.number;
+	return contents_base_number(ws, c->path, c->path_len, c->known.base_seq);
+}
+
+static int note_intent(struct workspace *ws, struct file *f, const struct change *c)
+{
+	const struct inode *subject = c->moved ? c->moved : c->inode;
+	struct author author = author_of(c->by);
+	struct intent intent = {
+		.kind = c->intent,
+		.path = c->from_path ? c->from_path : c->path,
+		.path_len = c->from_path ? c->from_path_len : c->path_len,
+		.to_path = c->to_path,
+		.to_path_len = c->to_path_len,
+		.dev = subject ? subject->dev : 0,
+		.ino = subject ? subject->ino : 0,
+		.epoch = f->lease.epoch,
+		.base_number = f->session.base_number,
+		.writer = author.name,
+		.rule = author.rule,
+		.command = author.command,
+		.uid = author.uid,
+		.pid = author.pid,
+		.start_ns = author.start_ns,
+	};
+
+	return retire_begin(ws, &intent, &f->session.slot);
+}
+
+static void session_open(struct workspace *ws, struct file *f, struct change *c)
+{
+	f->session.by = process_ref(c->by);
+	f->session.epoch = f->lease.epoch;
+	f->session.dirty = false;
+	f->session.checkpoint_ns = workspace_now(ws) + f->rule.checkpoint_ns;
+	file_ref(f);
+	pthread_mutex_lock(&ws->sessions_lock);
+	list_append(&ws->sessions, &f->session.node);
+	pthread_cond_signal(&ws->sessions_cond);
+	pthread_mutex_unlock(&ws->sessions_lock);
+}
+
+static void session_close(struct workspace *ws, struct file *f)
+{
+	pthread_mutex_lock(&ws->sessions_lock);
+	list_remove(&f->session.node);
+	pthread_mutex_unlock(&ws->sessions_lock);
+	process_put(ws->identity, f->session.by);
+	f->session.by = NULL;
+	f->session.dirty = false;
+	f->session.decision = false;
+	f->session.judged = false;
+	f->session.merged = false;
+	f->session.slot = INTENT_NONE;
+	file_put(ws, f); /* not the last: the caller holds one */
+}
+
+bool session_is_closed(struct workspace *ws, const struct file *f)
+{
+	const struct handle *h;
+
+	list_for_each (h, &f->handles, node)
+		if (h->epoch && h->fence == FENCE_NONE &&
+			h->by->writer == f->session.by->writer && !h->flushed)
+			return false;
+	return !f->inode ||
+	       !procscan_has_open(ws, f->session.by->writer, f->inode->ino, true);
+}
+
+/* V1, V4: the writer has closed what it wrote before; what follows is another session. */
+static int join_session(struct workspace *ws, struct file *f)
+{
+	int r;
+
+	if (!f->session.dirty || !session_is_closed(ws, f))
+		return 0;
+	r = session_checkpoint(ws, f, 0);
+	return r < 0 ? r : journal_wait(ws->journal, f->submitted_seq);
+}
+
+/* S12: a touch since the newest version is what readers have seen of it. */
+static void note_touched(struct workspace *ws, struct file *f, const struct change *c)
+{
+	struct stat st;
+
+	if (c->inode && f->head.mtime_ns && inode_stat(ws, c->inode, &st) == 0 &&
+		mtime_ns(&st) > f->head.mtime_ns)
+		f->head.mtime_ns = mtime_ns(&st);
+}
+
+int session_begin(struct workspace *ws, struct change *c)
+{
+	struct file *f = c->file;
+	int r = journal_health(ws->journal);
+
+	if (r < 0)
+		return r; /* V7: refused before it happens */
+	if (f->session.by) {
+		assert(f->session.by->writer == c->by->writer);
+		/* It was opened before; only now is known what it builds on. */
+		if (!c->keeps_content && !f->session.dirty && !f->session.judged)
+			f->session.base_number = base_number_of(ws, f, c);
+		return join_session(ws, f);
+	}
+	/* V4: what a crash would have to find on disk must be in the journal before it is
+	 * overwritten. */
+	if (!journal_is_written(ws->journal, f->submitted_seq)) {
+		r = journal_wait(ws->journal, f->submitted_seq);
+		if (r < 0)
+			return r;
+	}
+	if (c->inode && (!f->head.exists || f->head.gone)) { /* V2 */
+		r = session_record_initial(ws, f, c->path, c->path_len);
+		if (r == 0)
+			r = journal_wait(ws->journal, f->submitted_seq);
+		if (r < 0)
+			return r;
+	}
+	note_touched(ws, f, c);
+	f->session.base_number = base_number_of(ws, f, c);
+	r = note_intent(ws, f, c);
+	if (r < 0)
+		return r;
+	session_open(ws, f, c);
+	return 0;
+}
+
+void session_cancel(struct workspace *ws, struct file *f)
+{
+	if (!f->session.by)
+		return;
+	intents_end(ws->intents, f->session.slot);
+	session_close(ws, f);
+}
+
+/* The version that tells of the session, if there is anything to tell. */
+static int record_session(struct workspace *ws, struct file *f, const char *path,
+	size_t path_len, uint32_t flags)
+{
+	struct version v = {
+		.kind = VERSION_WRITE,
+		.flags = flags | (f->session.decision ? VERSION_DECISION : 0) |
+			 (f->session.merged ? VERSION_MERGED : 0),
+		.epoch = f->session.epoch,
+		.base_number = f->session.base_number,
+	};
+	struct capture content = CAPTURE_NONE;
+	bool raised, same;
+	struct stat st;
+	int r = capture_inode(ws, f->inode, &f->head, &st, &content, &raised);
+
+	if (r < 0)
+		return r;
+	count(ws, captures);
+	same = f->head.exists && !f->head.gone && f->head.has_hash &&
+	       f->head.size == content.size && hash128_equal(f->head.hash, content.hash);
+	if (same && f->head.mode == st.st_mode) {
+		capture_done(&content); /* V1: no change, no version */
+		return 0;
+	}
+	if (same)
+		v.kind = VERSION_MODE;
+	r = session_record(ws, f, f->session.by, path, path_len, &st, &v, &content);
+	capture_done(&content);
+	if (raised)
+		notify_attr(ws, f->inode);
+	return r;
+}
+
+int session_checkpoint(struct workspace *ws, struct file *f, uint32_t flags)
+{
+	auto_buf path = {0};
+	bool was_dirty = f->session.dirty;
+	int r = 0;
+
+	if (!f->session.by)
+		return 0;
+	if (f->session.dirty && f->inode && inode_path(f->inode, &path) == 0) {
+		r = record_session(ws, f, path.data, path.len, flags);
+		if (r < 0)
+			return r; /* the session and its intent stay: tried again later */
+	}
+	f->session.dirty = false;
+	if (was_dirty)
+		f->session.base_number = f->head.number;
+	f->session.checkpoint_ns = workspace_now(ws) + f->rule.checkpoint_ns;
+	return 0;
+}
+
+int session_finish(struct workspace *ws, struct file *f, uint32_t flags)
+{
+	int r;
+
+	if (!f->session.by)
+		return 0;
+	r = session_checkpoint(ws, f, flags);
+	if (r < 0)
+		return r;
+	retire_slot(ws, f->session.slot, f->submitted_seq);
+	session_close(ws, f);
+	return 0;
+}

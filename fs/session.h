@@ -1,0 +1,49 @@
+/*
+ * session.h - write sessions: from a writer's first change to its version (V1–V4).
+ *
+ * All calls with the file's lock held. They may block on disk. -errno as the journal's.
+ */
+#ifndef STOMP_FS_SESSION_H
+#define STOMP_FS_SESSION_H
+
+#include <sys/stat.h>
+
+#include "fs/file.h"
+#include "fs/gate.h"
+
+/* Before the first byte changes: wait until earlier versions are written, record what
+ * was there (V2), note the intent. Joins the open session of the same writer. */
+must_check int session_begin(struct workspace *ws, struct change *c);
+
+/* One version if anything changed since the last (V1); the session goes on. flags: enum
+ * version_flags. */
+must_check int session_checkpoint(struct workspace *ws, struct file *f, uint32_t flags);
+
+/* The same, and the session ends. */
+must_check int session_finish(struct workspace *ws, struct file *f, uint32_t flags);
+
+/* Every handle that wrote in the open session was closed, and no process of its writer has
+ * it open by another descriptor: only the release is still on its way from the kernel. */
+bool session_is_closed(struct workspace *ws, const struct file *f);
+
+/* Nothing was changed after all. */
+void session_cancel(struct workspace *ws, struct file *f);
+
+/* Append a version by p (NULL: nobody) and make it the head. v: kind, flags, base_number,
+ * from_* are the caller's, and has_content, content, size where there is content; the
+ * rest is filled here. st: what is there; NULL for a delete. The seq is in v after. */
+must_check int session_record(struct workspace *ws, struct file *f, const struct process *p,
+	const char *path, size_t path_len, const struct stat *st, struct version *v,
+	struct capture *content);
+
+/* What is there now as the initial version, if the history has none (V2). */
+must_check int session_record_initial(
+	struct workspace *ws, struct file *f, const char *path, size_t path_len);
+
+/* S12: the mtime of what is there must be above that of the version before. Returns true
+ * when it had to be raised. */
+bool session_raise_mtime(int fd, const struct head *head, struct stat *st);
+
+struct author author_of(const struct process *p);
+
+#endif

@@ -1,0 +1,136 @@
+#include "fs/vtree_ctl.h"
+
+#include <string.h>
+
+#include "fs/state.h"
+#include "fs/vtree_internal.h"
+
+const char *ctl_usage(void)
+{
+	return "# Open this file for reading and writing, write one line, read the "
+	       "answer.\n"
+	       "lease acquire [ttl=30s] [reason=TEXT] PATH-OR-PATTERN...\n"
+	       "lease renew [ttl=30s] PATH...\n"
+	       "lease release PATH...\n"
+	       "lease break PATH...\n"
+	       "resolve ID ours|theirs|merged|file\n"
+	       "checkpoint\n"
+	       "ping\n"
+	       "# Paths are relative to the workspace. Blanks, backslashes and bytes "
+	       "outside\n"
+	       "# ASCII in a word are \\NNN, three octal digits. The answer is JSON; a "
+	       "line\n"
+	       "# that fails fails the write, and the answer says why.\n";
+}
+
+/* What holds for the path where the line says nothing. */
+static int64_t default_ttl(struct workspace *ws, const char *path)
+{
+	struct rule rule;
+
+	if (ws->options.ttl_ns > 0)
+		return ws->options.ttl_ns;
+	rules_lookup(ws->rules, path, strlen(path), false, &rule);
+	return rule.ttl_ns;
+}
+
+struct lease_answer {
+	struct json_rows rows;
+	const struct ctl_command *cmd;
+};
+
+static void put_asked_lease(const struct lease_row *row, void *ctx)
+{
+	struct lease_answer *a = ctx;
+
+	for (unsigned i = 0; i < a->cmd->n_paths; i++) {
+		const char *path = a->cmd->paths[i];
+
+		if (strlen(path) != row->path_len ||
+			memcmp(path, row->path, row->path_len) != 0)
+			continue;
+		if (json_rows_next(&a->rows))
+			json_lease(a->rows.out, row);
+		return;
+	}
+}
+
+static int lease(struct workspace *ws, struct process *by, const struct ctl_command *cmd,
+	struct buf *answer, struct buf *why)
+{
+	int64_t ttl_ns = cmd->ttl_ns > 0 ? cmd->ttl_ns : default_ttl(ws, cmd->paths[0]);
+	struct lease_answer a = {.cmd = cmd};
+	int r;
+
+	switch (cmd->verb) {
+	case CTL_LEASE_ACQUIRE:
+		r = state_lease_acquire(
+			ws, by, cmd->paths, cmd->n_paths, ttl_ns, cmd->reason, why);
+		break;
+	case CTL_LEASE_RENEW:
+		r = state_lease_renew(ws, by, cmd->paths, cmd->n_paths, ttl_ns, why);
+		break;
+	case CTL_LEASE_RELEASE:
+		r = state_lease_release(ws, by, cmd->paths, cmd->n_paths, why);
+		break;
+	default:
+		r = state_lease_break(ws, by, cmd->paths, cmd->n_paths, why);
+	}
+	if (r < 0)
+		return r;
+	json_rows_begin(&a.rows, answer, "leases");
+	state_each_lease(ws, put_asked_lease, &a);
+	json_rows_end(&a.rows);
+	return 0;
+}
+
+/* Where whoever failed did not say it better. */
+static const char *plain_words(int error)
+{
+	switch (error) {
+	case EAGAIN:
+		return "another writer holds it; .stomp/leases says who, and until when";
+	case ENOENT:
+		return "you hold no lease there; .stomp/leases says who does";
+	default:
+		return strerrordesc_np(error) ?: "it failed";
+	}
+}
+
+static void put_failure(struct buf *answer, int r, const struct buf *why)
+{
+	buf_reset(answer);
+	buf_puts(answer, "{\"ok\":false");
+	if (why->len)
+		json_bytes(answer, "error", why->data, why->len);
+	else
+		json_string(answer, "error", plain_words(-r));
+	json_key(answer, "errno");
+	buf_putc(answer, '"');
+	put_errno_name(answer, -r);
+	buf_puts(answer, "\"}\n");
+}
+
+int ctl_execute(struct workspace *ws, struct process *by, const char *line, size_t size,
+	struct buf *answer)
+{
+	auto_free struct ctl_command *cmd = malloc(sizeof(*cmd));
+	auto_buf why = {0};
+	int r;
+
+	if (!cmd)
+		return -ENOMEM;
+	r = ctl_parse(cmd, line, size, &why);
+	buf_puts(answer, "{\"ok\":true");
+	if (r == 0 && cmd->verb == CTL_CHECKPOINT)
+		r = state_checkpoint(ws);
+	else if (r == 0 && cmd->verb == CTL_RESOLVE)
+		r = conflicts_settle(ws, by, cmd->conflict, cmd->how, answer, &why);
+	else if (r == 0 && cmd->verb != CTL_PING)
+		r = lease(ws, by, cmd, answer, &why);
+	if (r < 0)
+		put_failure(answer, r, &why);
+	else
+		buf_puts(answer, "}\n");
+	return r;
+}

@@ -1,0 +1,45 @@
+/*
+ * vtree_ctl.h - one line written to .stomp/ctl, taken apart (docs/STOMP-FOLDER.md).
+ *
+ * Pure: no FUSE, no workspace. The line may hold any bytes.
+ */
+#ifndef STOMP_FS_VTREE_CTL_H
+#define STOMP_FS_VTREE_CTL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+
+enum {
+	CTL_LINE_MAX = 4096, /* bytes, without the newline */
+	CTL_WORDS_MAX = 1024,
+};
+
+enum ctl_verb {
+	CTL_LEASE_ACQUIRE,
+	CTL_LEASE_RENEW,
+	CTL_LEASE_RELEASE,
+	CTL_LEASE_BREAK,
+	CTL_CHECKPOINT,
+	CTL_RESOLVE,
+	CTL_PING,
+};
+
+struct ctl_command {
+	enum ctl_verb verb;
+	int64_t ttl_ns;	    /* -1: not said */
+	const char *reason; /* NULL: not said */
+	uint64_t conflict;  /* CTL_RESOLVE */
+	const char *how;    /* CTL_RESOLVE: "ours", "theirs", "merged", "file" */
+	unsigned n_paths;
+	char *paths[CTL_WORDS_MAX];  /* relative to the workspace, or patterns */
+	char text[CTL_LINE_MAX + 1]; /* what the pointers point into */
+};
+
+/* -E2BIG, -EINVAL: then *why tells what is wrong and what would be right. */
+must_check int ctl_parse(
+	struct ctl_command *cmd, const char *line, size_t size, struct buf *why);
+
+#endif

@@ -1,0 +1,305 @@
+#include "fs/vtree_ctl.h"
+
+#include <string.h>
+
+#include "base/clock.h"
+
+/* Long enough for any task, short enough that a forgotten lease ends by itself. */
+static const int64_t ttl_max_ns = 7 * 24 * 3600 * NS_PER_S;
+
+static const struct {
+	const char *name;
+	enum ctl_verb verb;
+	bool takes_ttl, takes_reason;
+} lease_verbs[] = {
+	{"acquire", CTL_LEASE_ACQUIRE, true, true},
+	{"renew", CTL_LEASE_RENEW, true, false},
+	{"release", CTL_LEASE_RELEASE, false, false},
+	{"break", CTL_LEASE_BREAK, false, false},
+};
+
+static bool is_blank(char c)
+{
+	return c == ' ' || c == '\t' || c == '\r' || c == '\n';
+}
+
+static bool is_octal(char c)
+{
+	return c >= '0' && c <= '7';
+}
+
+/* Decodes \NNN in place. A NUL cannot be part of any name. */
+static int decode(char *word, size_t len, struct buf *why)
+{
+	size_t out = 0;
+
+	for (size_t i = 0; i < len; i++) {
+		unsigned value;
+
+		if (word[i] != '\\') {
+			word[out++] = word[i];
+			continue;
+		}
+		if (len - i < 4 || !is_octal(word[i + 1]) || !is_octal(word[i + 2]) ||
+			!is_octal(word[i + 3])) {
+			buf_puts(why, "a backslash begins three octal digits, as in "
+				      "\\040 for a blank; a backslash itself is \\134");
+			return -EINVAL;
+		}
+		value = (unsigned)(word[i + 1] - '0') << 6 |
+			(unsigned)(word[i + 2] - '0') << 3 | (unsigned)(word[i + 3] - '0');
+		if (value == 0 || value > 255) {
+			buf_puts(why, "\\NNN is a byte from \\001 to \\377");
+			return -EINVAL;
+		}
+		word[out++] = (char)value;
+		i += 3;
+	}
+	word[out] = '\0';
+	return 0;
+}
+
+struct words {
+	char *at, *end;
+};
+
+/* The next word, decoded; 1, 0 at the end, -EINVAL. */
+static int next_word(struct words *w, char **word, struct buf *why)
+{
+	char *begin;
+	int r;
+
+	while (w->at < w->end && is_blank(*w->at))
+		w->at++;
+	if (w->at == w->end)
+		return 0;
+	begin = w->at;
+	while (w->at < w->end && !is_blank(*w->at))
+		w->at++;
+	r = decode(begin, (size_t)(w->at - begin), why);
+	if (r < 0)
+		return r;
+	if (w->at < w->end)
+		w->at++; /* the blank behind it, where the NUL of the word may be now */
+	*word = begin;
+	return 1;
+}
+
+static int parse_ttl(const char *text, int64_t *ttl_ns, struct buf *why)
+{
+	static const struct {
+		const char *name;
+		int64_t ns;
+	} units[] = {
+		{"ms", NS_PER_MS},
+		{"s", NS_PER_S},
+		{"m", 60 * NS_PER_S},
+		{"h", 3600 * NS_PER_S},
+	};
+	const char *unit = text;
+	int64_t n = 0;
+
+	for (; *unit >= '0' && *unit <= '9' && n <= ttl_max_ns; unit++)
+		n = n * 10 + (*unit - '0');
+	for (unsigned i = 0; unit > text && i < ARRAY_SIZE(units); i++) {
+		if (strcmp(unit, units[i].name) != 0)
+			continue;
+		if (n == 0 || n > ttl_max_ns / units[i].ns) {
+			buf_puts(why, "ttl is from 1ms to 168h");
+			return -EINVAL;
+		}
+		*ttl_ns = n * units[i].ns;
+		return 0;
+	}
+	buf_puts(why, "ttl is a number and a unit (ms, s, m or h), as in ttl=30s");
+	return -EINVAL;
+}
+
+static bool has_dotdot(const char *path)
+{
+	for (const char *part = path; part; part = strchr(part, '/')) {
+		part += *part == '/';
+		if (!strncmp(part, "..", 2) && (!part[2] || part[2] == '/'))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Names are relative to the root of the workspace, however they are written: a plain one
+ * goes without "./", "/" before and "/" behind it (it stands for what is below it as
+ * well); of a pattern, "./" before it is the "/" that ties it to the root.
+ */
+static char *plain_name(char *path)
+{
+	bool pattern = strpbrk(path, "*?[") != NULL;
+	size_t len;
+
+	while (path[0] == '.' && path[1] == '/')
+		path += pattern && path[2] != '.' ? 1 : 2;
+	if (pattern)
+		return path;
+	while (*path == '/')
+		path++;
+	len = strlen(path);
+	while (len && path[len - 1] == '/')
+		path[--len] = '\0';
+	return path;
+}
+
+static int add_path(struct ctl_command *cmd, char *path, struct buf *why)
+{
+	path = plain_name(path);
+	if (!*path || !strcmp(path, ".")) {
+		buf_puts(why, "a path is empty; name a file, a folder or a pattern, "
+			      "relative to the workspace");
+		return -EINVAL;
+	}
+	if (has_dotdot(path)) {
+		buf_puts(why,
+			"a path has \"..\" in it; name it relative to the root of the "
+			"workspace");
+		return -EINVAL;
+	}
+	if (cmd->n_paths == CTL_WORDS_MAX) {
+		buf_printf(why, "more than %d paths in one line", CTL_WORDS_MAX);
+		return -E2BIG;
+	}
+	cmd->paths[cmd->n_paths++] = path;
+	return 0;
+}
+
+static int parse_lease(struct ctl_command *cmd, struct words *words, struct buf *why)
+{
+	char *word = NULL;
+	unsigned i;
+	int r = next_word(words, &word, why);
+
+	if (r < 0)
+		return r;
+	for (i = 0; r && i < ARRAY_SIZE(lease_verbs); i++)
+		if (!strcmp(word, lease_verbs[i].name))
+			break;
+	if (!r || i == ARRAY_SIZE(lease_verbs)) {
+		buf_puts(why, "lease what? acquire, renew, release or break");
+		return -EINVAL;
+	}
+	cmd->verb = lease_verbs[i].verb;
+	while ((r = next_word(words, &word, why)) > 0) {
+		/* Options come first: a file may well be called ttl=1. */
+		if (!cmd->n_paths && lease_verbs[i].takes_ttl && !strncmp(word, "ttl=", 4))
+			r = parse_ttl(word + 4, &cmd->ttl_ns, why);
+		else if (!cmd->n_paths && lease_verbs[i].takes_reason &&
+			 !strncmp(word, "reason=", 7))
+			cmd->reason = word + 7;
+		else
+			r = add_path(cmd, word, why);
+		if (r < 0)
+			return r;
+	}
+	if (r == 0 && !cmd->n_paths) {
+		buf_printf(
+			why, "lease %s what? name at least one path", lease_verbs[i].name);
+		return -EINVAL;
+	}
+	return r;
+}
+
+static int no_more(struct words *words, struct buf *why)
+{
+	char *word;
+	int r = next_word(words, &word, why);
+
+	if (r > 0) {
+		buf_puts(why, "this command takes nothing more");
+		return -EINVAL;
+	}
+	return r;
+}
+
+static int parse_id(const char *word, uint64_t *id, struct buf *why)
+{
+	uint64_t n = 0;
+
+	for (; *word >= '0' && *word <= '9' && n <= UINT32_MAX; word++)
+		n = n * 10 + (uint64_t)(*word - '0');
+	if (*word || !n || n > UINT32_MAX) {
+		buf_puts(why, "a conflict is a number, as .stomp/conflicts lists them");
+		return -EINVAL;
+	}
+	*id = n;
+	return 0;
+}
+
+static int parse_resolve(struct ctl_command *cmd, struct words *words, struct buf *why)
+{
+	static const char *const ways[] = {"ours", "theirs", "merged", "file"};
+	char *id, *how;
+	int r;
+
+	cmd->verb = CTL_RESOLVE;
+	r = next_word(words, &id, why);
+	if (r > 0)
+		r = parse_id(id, &cmd->conflict, why);
+	else if (r == 0) {
+		buf_puts(why, "resolve what? name the number of a conflict");
+		r = -EINVAL;
+	}
+	if (r < 0)
+		return r;
+	r = next_word(words, &how, why);
+	if (r < 0)
+		return r;
+	for (unsigned i = 0; r && i < ARRAY_SIZE(ways); i++)
+		if (!strcmp(how, ways[i]))
+			cmd->how = ways[i];
+	if (!cmd->how) {
+		buf_puts(why, "resolve it how? ours, theirs, merged or file");
+		return -EINVAL;
+	}
+	return no_more(words, why);
+}
+
+int ctl_parse(struct ctl_command *cmd, const char *line, size_t size, struct buf *why)
+{
+	struct words words;
+	char *word = NULL;
+	int r;
+
+	if (size && line[size - 1] == '\n')
+		size--;
+	if (size > CTL_LINE_MAX) {
+		buf_printf(why, "a line has at most %d bytes", CTL_LINE_MAX);
+		return -E2BIG;
+	}
+	if (memchr(line, '\n', size) || memchr(line, '\0', size)) {
+		buf_puts(why, "one line at a time, and no NUL in it");
+		return -EINVAL;
+	}
+	memcpy(cmd->text, line, size);
+	cmd->text[size] = '\0';
+	cmd->ttl_ns = -1;
+	cmd->reason = NULL;
+	cmd->conflict = 0;
+	cmd->how = NULL;
+	cmd->n_paths = 0;
+	words = (struct words){cmd->text, cmd->text + size};
+	r = next_word(&words, &word, why);
+	if (r < 0)
+		return r;
+	if (r && !strcmp(word, "lease"))
+		return parse_lease(cmd, &words, why);
+	if (r && !strcmp(word, "checkpoint")) {
+		cmd->verb = CTL_CHECKPOINT;
+		return no_more(&words, why);
+	}
+	if (r && !strcmp(word, "ping")) {
+		cmd->verb = CTL_PING;
+		return no_more(&words, why);
+	}
+	if (r && !strcmp(word, "resolve"))
+		return parse_resolve(cmd, &words, why);
+	buf_puts(why, "the commands are: lease acquire|renew|release|break, resolve, "
+		      "checkpoint, ping");
+	return -EINVAL;
+}

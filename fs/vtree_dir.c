@@ -1,0 +1,183 @@
+#include "fs/state.h"
+#include "fs/vtree_internal.h"
+
+#include <string.h>
+
+/*
+ * A listing is taken whole at opendir and packed into the handle's text; an offset is
+ * the place in it where the next name begins, so it stays good however the folder
+ * changes meanwhile.
+ */
+struct packed {
+	uint64_t ino;
+	uint32_t type; /* S_IFMT bits */
+	uint32_t len;  /* of the name, that follows with a NUL */
+};
+
+struct listing {
+	struct buf *text;
+	const struct vnode *folder;
+	bool full;
+};
+
+static bool add_packed(
+	struct listing *l, const char *name, size_t len, uint64_t ino, bool dir)
+{
+	struct packed p = {
+		.ino = ino, .type = dir ? S_IFDIR : S_IFREG, .len = (uint32_t)len};
+
+	if (l->text->len + sizeof(p) + len + 1 > VTREE_DOCUMENT_MAX) {
+		l->full = true;
+		return false;
+	}
+	buf_append(l->text, &p, sizeof(p));
+	buf_append(l->text, name, len);
+	buf_putc(l->text, '\0');
+	return true;
+}
+
+/* The path of name in a folder of history, for its inode number. */
+static uint64_t child_ino(const struct vnode *folder, const char *name, size_t len)
+{
+	auto_buf path = {0};
+
+	buf_append(&path, folder->path, folder->path_len);
+	if (folder->path_len)
+		buf_putc(&path, '/');
+	buf_append(&path, name, len);
+	return vnode_ino(V_HISTORY, 0, path.data, path.len);
+}
+
+static bool add_name(
+	void *ctx, const char *name, size_t len, enum vkind kind, uint64_t number)
+{
+	struct listing *l = ctx;
+	const struct vnode *folder = l->folder;
+	uint64_t ino;
+
+	if (folder->kind == V_HISTORY && kind == V_HISTORY)
+		ino = child_ino(folder, name, len);
+	else
+		ino = vnode_ino(kind, number, folder->path, folder->path_len);
+	return add_packed(l, name, len, ino, vkind_is_folder(kind));
+}
+
+static int list_top(struct listing *l)
+{
+	enum vkind kind;
+	const char *name;
+
+	for (unsigned i = 0; (name = vtree_top_name(i, &kind)); i++)
+		if (!add_name(l, name, strlen(name), kind, kind == V_DOCUMENT ? i : 0))
+			break;
+	return 0;
+}
+
+static int list(struct workspace *ws, const struct vnode *node, struct buf *text)
+{
+	struct listing l = {.text = text, .folder = node};
+	uint64_t ino = vnode_ino(node->kind, node->number, node->path, node->path_len);
+	int r;
+
+	add_packed(&l, ".", 1, ino, true);
+	add_packed(&l, "..", 2, ino, true); /* the kernel knows better */
+	switch (node->kind) {
+	case V_TOP:
+		r = list_top(&l);
+		break;
+	case V_HISTORY:
+		r = history_list(ws, node, add_name, &l);
+		break;
+	case V_CONFLICTS:
+	case V_CONFLICT:
+		r = conflicts_list(ws, node, add_name, &l);
+		break;
+	default:
+		return -ENOTDIR;
+	}
+	if (l.full)
+		return 0; /* cut off: the walk ended because of it */
+	return r < 0 ? r : 0;
+}
+
+void vtree_opendir(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
+{
+	struct workspace *ws = workspace_of(req);
+	struct vhandle *h = NULL;
+	int r = vhandle_new(req, id, &h);
+
+	state_settle(ws);
+	if (r == 0)
+		r = list(ws, h->node, &h->text);
+	if (r == 0)
+		r = vhandle_count_text(h);
+	if (r < 0) {
+		vhandle_free(h);
+		fuse_reply_err(req, -r);
+		return;
+	}
+	fi->fh = (uintptr_t)h;
+	if (fuse_reply_open(req, fi) < 0)
+		vhandle_free(h);
+}
+
+static size_t add_entry(fuse_req_t req, char *out, size_t room, const char *name,
+	const struct packed *p, off_t next, bool plus)
+{
+	/* No node id: the kernel takes the name and looks it up when it is wanted. */
+	struct fuse_entry_param entry = {
+		.attr = {.st_ino = p->ino, .st_mode = (mode_t)p->type},
+	};
+
+	if (plus)
+		return fuse_add_direntry_plus(req, out, room, name, &entry, next);
+	return fuse_add_direntry(req, out, room, name, &entry.attr, next);
+}
+
+static void read_names(
+	fuse_req_t req, size_t size, off_t offset, struct fuse_file_info *fi, bool plus)
+{
+	const struct vhandle *h = vhandle_of(fi);
+	char *out = malloc(size ?: 1);
+	size_t at = (size_t)offset, used = 0;
+
+	if (!out) {
+		fuse_reply_err(req, ENOMEM);
+		return;
+	}
+	while (offset >= 0 && at < h->text.len) {
+		struct packed p;
+		const char *name = h->text.data + at + sizeof(p);
+		size_t next, need;
+
+		if (at + sizeof(p) > h->text.len)
+			break; /* an offset that we never gave out */
+		memcpy(&p, h->text.data + at, sizeof(p));
+		if (p.len >= h->text.len - at - sizeof(p) || name[p.len])
+			break;
+		next = at + sizeof(p) + p.len + 1;
+		need = add_entry(req, out + used, size - used, name, &p, (off_t)next, plus);
+		if (need > size - used)
+			break;
+		used += need;
+		at = next;
+	}
+	fuse_reply_buf(req, out, used);
+	free(out);
+}
+
+void vtree_readdir(fuse_req_t req, size_t size, off_t offset, struct fuse_file_info *fi)
+{
+	read_names(req, size, offset, fi, false);
+}
+
+void vtree_readdirplus(fuse_req_t req, size_t size, off_t offset, struct fuse_file_info *fi)
+{
+	read_names(req, size, offset, fi, true);
+}
+
+void vtree_releasedir(fuse_req_t req, struct fuse_file_info *fi)
+{
+	vhandle_free(vhandle_of(fi));
+	fuse_reply_err(req, 0);
+}

@@ -1,0 +1,267 @@
+/*
+ * vtree_internal.h - the parts of the virtual folder among themselves.
+ *
+ *   vtree.c          nodes and names: lookup, forget, attributes
+ *   vtree_dir.c      opendir, readdir
+ *   vtree_handle.c   open, read, write, release
+ *   vtree_history.c, vtree_conflicts.c   what those folders hold
+ *   vtree_conflicts_text.c   conflicts as documents
+ *   vtree_incidents.c        many refusals of one process as one
+ *   vtree_ctl*.c     the commands
+ *   vtree_render*.c, vtree_log.c, vtree_metrics.c, vtree_text_readme.c   the documents
+ *   vtree_text.c     columns, sizes, JSON
+ */
+#ifndef STOMP_FS_VTREE_INTERNAL_H
+#define STOMP_FS_VTREE_INTERNAL_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/stat.h>
+
+#include "base/buf.h"
+#include "base/hash.h"
+#include "base/table.h"
+#include "fs/vtree.h"
+#include "fs/workspace.h"
+
+enum {
+	VTREE_DOCUMENT_MAX = 16 << 20, /* bytes of one document or directory listing */
+	VTREE_TEXT_TOTAL = 256 << 20,  /* of all that are open */
+	VTREE_HANDLES_MAX = 4096,
+	VTREE_ROWS_MAX = 10000, /* of one table */
+	VTREE_LOG_ROWS = 200,
+	VTREE_WHY_ROWS = 50,
+	VTREE_PATH_MAX = 1 << 15,
+	VTREE_MERGE_MAX = 4 << 20, /* bytes of each side of a conflict that is merged */
+};
+
+enum vkind {
+	V_TOP,
+	V_DOCUMENT, /* number: which of the top's documents */
+	V_CTL,
+	V_HISTORY, /* path: a folder or a path with versions; "" is history/ itself */
+	V_VERSION, /* path, number: content */
+	V_VERSIONS,
+	V_VERSIONS_JSON,
+	V_CONFLICTS,
+	V_CONFLICT,	 /* number: id of the refusal; the same below */
+	V_CONFLICT_INFO, /* path: the file it is about; the same below */
+	V_CONFLICT_INFO_JSON,
+	V_CONFLICT_BASE,
+	V_CONFLICT_OURS,
+	V_CONFLICT_THEIRS,
+	V_CONFLICT_MERGED,
+};
+
+/* What is stored rather than made: where it lies and what stat tells of it. */
+struct vfile {
+	struct hash128 content;
+	int64_t content_id;
+	uint64_t size;
+	mode_t mode; /* permission bits alone */
+	uid_t uid;
+	gid_t gid;
+	int64_t mtime_ns;
+};
+
+/* A node that was looked up: the key and, for what is stored, the file. */
+struct vspec {
+	enum vkind kind;
+	uint64_t number;
+	struct buf path;
+	struct vfile file;
+};
+
+struct vnode {
+	struct table_node by_key; /* vtree.lock */
+	uint64_t nlookup;	  /* vtree.lock */
+	enum vkind kind;
+	uint64_t number;
+	struct vfile file;
+	size_t path_len;
+	char path[]; /* NUL-terminated */
+};
+
+struct vtree {
+	struct workspace *ws;
+	uid_t uid;
+	gid_t gid;
+	uint32_t n_handles;   /* atomic */
+	uint64_t text_bytes;  /* atomic: held by open handles */
+	pthread_mutex_t lock; /* a leaf */
+	struct table nodes;
+};
+
+struct vhandle {
+	struct vtree *vtree;
+	const struct vnode *node; /* the kernel keeps it while the handle is open */
+	struct process *by;	  /* counted: who opened it (W3) */
+	struct buf text;	  /* the document, the listing, or the answer of ctl */
+	size_t counted;		  /* of text, in vtree.text_bytes; set at open */
+	size_t answered;	  /* ctl: how much of text was read; lock */
+	int fd;			  /* stored content, or -1 */
+	pthread_mutex_t lock;	  /* ctl: text and answered */
+};
+
+/* Who reads what: all a document may depend on. */
+struct vreader {
+	struct workspace *ws;
+	const struct vnode *node;
+	const struct process *by;
+};
+
+typedef void vrender_fn(const struct vreader *r, struct buf *out);
+
+static inline struct vnode *vnode_of(fuse_ino_t id)
+{
+	return (struct vnode *)(uintptr_t)(id & ~(fuse_ino_t)1);
+}
+
+static inline struct vhandle *vhandle_of(const struct fuse_file_info *fi)
+{
+	return (struct vhandle *)(uintptr_t)fi->fh;
+}
+
+bool vkind_is_folder(enum vkind kind);
+uint64_t vnode_ino(enum vkind kind, uint64_t number, const char *path, size_t len);
+
+/* The names at the top: i from 0 until NULL. */
+const char *vtree_top_name(unsigned i, enum vkind *kind);
+/* NULL when the node is no made document. */
+vrender_fn *vtree_renderer(const struct vnode *node);
+
+/* ---- handles ---- */
+
+/* A new handle on id, by the caller of req; -ENFILE, -ENOMEM. */
+must_check int vhandle_new(fuse_req_t req, fuse_ino_t id, struct vhandle **out);
+struct vhandle *vhandle_free(struct vhandle *h);
+/* Counts h->text; -ENOMEM when there is too much open, or making it failed. */
+must_check int vhandle_count_text(struct vhandle *h);
+
+/* ---- history and conflicts: 0, -ENOENT, -errno ---- */
+
+must_check int history_resolve(struct workspace *ws, const struct vnode *parent,
+	const char *name, struct vspec *out);
+must_check int conflicts_resolve(struct workspace *ws, const struct vnode *parent,
+	const char *name, struct vspec *out);
+
+/* Adds one name to a listing; false: it is full. */
+typedef bool vlist_fn(
+	void *ctx, const char *name, size_t len, enum vkind kind, uint64_t number);
+must_check int history_list(
+	struct workspace *ws, const struct vnode *node, vlist_fn *add, void *ctx);
+must_check int conflicts_list(
+	struct workspace *ws, const struct vnode *node, vlist_fn *add, void *ctx);
+
+/* conflicts/ID/merged: base and theirs merged into what the path holds now, of which by
+ * is taken to know (S5). -ENOENT where they do not fit together. */
+must_check int conflicts_merge(struct workspace *ws, const struct vnode *node,
+	struct process *by, struct buf *out);
+/* Whether there is such a merge, without anybody having looked, and into which version:
+ * 1, 0, -errno. */
+must_check int conflicts_can_merge(
+	struct workspace *ws, const struct refusal *refusal, uint64_t *into);
+
+/* ctl: mark a conflict resolved by its writer, the same user or root. */
+must_check int conflicts_settle(struct workspace *ws, struct process *by, uint64_t id,
+	const char *how, struct buf *answer, struct buf *why);
+
+void vfile_of_version(struct vfile *f, const struct version *v);
+
+/* An fd for pread of what a V_VERSION or V_CONFLICT_* file stores. */
+must_check int history_open(
+	struct workspace *ws, const struct vnode *node, struct process *by, int *fd);
+
+/* Owner and mode of a folder of history: those of the folder it tells of, so that what
+ * is out of somebody's reach there stays so here. */
+void history_folder_stat(struct workspace *ws, const struct vnode *node, struct stat *st);
+
+/* ---- documents ---- */
+
+vrender_fn vdoc_readme, vdoc_status, vdoc_status_json, vdoc_me, vdoc_me_json, vdoc_why,
+	vdoc_why_json, vdoc_writers, vdoc_writers_json, vdoc_leases, vdoc_leases_json,
+	vdoc_log, vdoc_log_json, vdoc_refusals_json, vdoc_policy, vdoc_metrics,
+	vdoc_versions, vdoc_versions_json, vdoc_conflict_info, vdoc_conflict_info_json,
+	vdoc_conflicts_json, vdoc_conflicts_ndjson;
+
+/* "ok", or a sentence that says what is wrong and what to do. */
+void vdoc_health(const struct journal_figures *figures, struct buf *out);
+/* The identity also knows writers by their work in earlier mounts, and two that may
+ * never come: `unknown` and the daemon itself. */
+bool vdoc_was_here(const struct writer *w, uint32_t n_processes);
+unsigned vdoc_count_writers(struct workspace *ws);
+/* The reader's newest refusals: from memory, else from the journal; how many. */
+int vdoc_own_refusals(const struct vreader *r, refusal_fn *fn, void *ctx);
+
+/* Refusals as the log tells them: those that one program of one writer met in one go over
+ * several files are one, the others stand alone (n_files 1). Newest first by their first
+ * appearance, the newest VTREE_LOG_ROWS. -errno. */
+struct incident_file {
+	const char *path;
+	size_t len;
+};
+
+struct incident {
+	uint64_t seq;	 /* of the newest, as time_ns, asked, reason, because */
+	int64_t time_ns; /* wall clock */
+	const char *writer, *command, *asked, *reason, *because; /* each may be NULL */
+	pid_t pid;
+	uint64_t first_id, last_id; /* refusals, oldest and newest */
+	unsigned n_refusals, n_files;
+	const struct incident_file *files; /* sorted, each once */
+};
+
+typedef void incident_fn(const struct incident *i, void *ctx);
+must_check int incidents_each(struct workspace *ws, incident_fn *fn, void *ctx);
+/* "incident: git checkout . (claude-4312) was refused 37 files: a.c, b.c, …" */
+void put_incident(struct buf *b, const struct incident *i);
+
+const char *version_kind_name(enum version_kind kind);
+/* Calls nothing twice: i from 0 until NULL; bit is set to the flag. */
+const char *version_flag_name(unsigned i, uint32_t *bit);
+/* "ESTALE" for a positive errno; "E116" where it has no name. */
+void put_errno_name(struct buf *b, int error);
+
+/* Text with a tab between cells and a newline after each row (the first is the heading),
+ * as aligned columns. Cells hold neither: see buf_put_name(). */
+void put_columns(struct buf *out, const struct buf *rows);
+/* A name, at most width characters wide; the beginning is left out if need be. */
+void put_clipped(struct buf *out, const char *name, size_t size, unsigned width);
+/* "123", "45 KiB", "6.7 GiB". */
+void put_size(struct buf *out, uint64_t bytes);
+
+/* JSON: a comma where one is due, then the key; then the value. */
+void json_next(struct buf *b);
+void json_key(struct buf *b, const char *key);
+void json_string(struct buf *b, const char *key, const char *value); /* NULL: null */
+void json_bytes(struct buf *b, const char *key, const char *value, size_t size);
+void json_number(struct buf *b, const char *key, uint64_t value);
+void json_signed(struct buf *b, const char *key, int64_t value);
+void json_bool(struct buf *b, const char *key, bool value);
+void json_time(struct buf *b, const char *key, int64_t wall_ns);
+
+/* An array of rows, bounded (the rest is told by "truncated": true). */
+struct json_rows {
+	struct buf *out;
+	unsigned n;
+	bool truncated;
+};
+
+void json_rows_begin(struct json_rows *rows, struct buf *out, const char *key);
+/* False: no more rows; else write one object. */
+bool json_rows_next(struct json_rows *rows);
+void json_rows_end(struct json_rows *rows);
+
+/* ---- ctl ---- */
+
+/* Carry out one line for by; 0 or -errno, and the answer in either case. */
+must_check int ctl_execute(struct workspace *ws, struct process *by, const char *line,
+	size_t size, struct buf *answer);
+/* What can be written, for whoever reads ctl without having written. */
+const char *ctl_usage(void);
+
+struct lease_row;
+void json_lease(struct buf *b, const struct lease_row *row);
+
+#endif

@@ -1,0 +1,134 @@
+#include "fs/wire.h"
+
+#include <linux/fuse.h>
+#include <string.h>
+#include <sys/uio.h>
+
+/* Values of the protocol that older kernel headers lack. */
+enum { OPCODE_CREATE = 35, OPCODE_TMPFILE = 51, OPCODE_INIT = 26 };
+
+#define WIRE_HANDLE_KILLPRIV_V2 (1ULL << 28)
+#define WIRE_INIT_EXT (1ULL << 30)
+#define WIRE_DIRECT_IO_ALLOW_MMAP (1ULL << 36)
+
+/*
+ * A request that follows from an answer (the release of what an open gave out) is
+ * ordered after it by the kernel. A race detector cannot see that; it is told here.
+ */
+#ifdef __has_feature
+#if __has_feature(thread_sanitizer)
+#define SAY_ORDER 1
+#endif
+#endif
+#ifdef __SANITIZE_THREAD__
+#define SAY_ORDER 1
+#endif
+
+static inline void order_answer(struct workspace *ws)
+{
+#ifdef SAY_ORDER
+	__atomic_fetch_add(&ws->wire_order, 1, __ATOMIC_ACQ_REL);
+#else
+	(void)ws;
+#endif
+}
+
+static inline void order_request(struct workspace *ws)
+{
+#ifdef SAY_ORDER
+	(void)__atomic_load_n(&ws->wire_order, __ATOMIC_ACQUIRE);
+#else
+	(void)ws;
+#endif
+}
+
+/* The INIT reply up to flags2; later fields are not ours to touch. */
+struct init_reply {
+	uint32_t major, minor, max_readahead, flags;
+	uint16_t max_background, congestion_threshold;
+	uint32_t max_write, time_gran;
+	uint16_t max_pages, map_alignment;
+	uint32_t flags2;
+};
+
+/* The INIT request comes and is answered before anything else: no lock is needed. */
+static void look_at_init(struct workspace *ws, const char *data, size_t size)
+{
+	struct fuse_in_header header;
+	struct fuse_init_in in = {0};
+	size_t body = size - sizeof(header);
+	uint32_t flags2 = 0;
+
+	memcpy(&header, data, sizeof(header));
+	ws->init_unique = header.unique;
+	memcpy(&in, data + sizeof(header), body < sizeof(in) ? body : sizeof(in));
+	if ((in.flags & WIRE_INIT_EXT) && body >= 5 * sizeof(uint32_t))
+		memcpy(&flags2, data + sizeof(header) + 4 * sizeof(uint32_t),
+			sizeof(flags2));
+	ws->init_offered = in.flags | (uint64_t)flags2 << 32;
+}
+
+static ssize_t wire_read(int fd, void *buf, size_t size, void *userdata)
+{
+	ssize_t n = read(fd, buf, size);
+	struct fuse_in_header *header = buf;
+
+	order_request(userdata);
+	if (n < (ssize_t)sizeof(*header))
+		return n;
+	if (header->opcode == OPCODE_TMPFILE)
+		header->opcode = OPCODE_CREATE;
+	else if (header->opcode == OPCODE_INIT)
+		look_at_init(userdata, buf, (size_t)n);
+	return n;
+}
+
+static void add_flags(struct workspace *ws, struct init_reply *reply)
+{
+	uint64_t want = WIRE_HANDLE_KILLPRIV_V2;
+
+	if (!ws->options.no_dio_mmap)
+		want |= WIRE_DIRECT_IO_ALLOW_MMAP;
+	want &= ws->init_offered;
+	if (!(ws->init_offered & WIRE_INIT_EXT))
+		want &= UINT32_MAX;
+	if (want >> 32)
+		want |= WIRE_INIT_EXT;
+	reply->flags |= (uint32_t)want;
+	reply->flags2 |= (uint32_t)(want >> 32);
+	if (ws->options.no_dio_mmap)
+		reply->flags2 &= ~(uint32_t)(WIRE_DIRECT_IO_ALLOW_MMAP >> 32);
+	ws->dio_mmap = reply->flags2 & (uint32_t)(WIRE_DIRECT_IO_ALLOW_MMAP >> 32);
+}
+
+static ssize_t wire_writev(int fd, struct iovec *iov, int count, void *userdata)
+{
+	const struct fuse_out_header *header = iov[0].iov_base;
+	struct workspace *ws = userdata;
+
+	if (ws->init_unique && header->unique == ws->init_unique && header->error == 0 &&
+		count == 2 && iov[1].iov_len >= sizeof(struct init_reply)) {
+		add_flags(ws, iov[1].iov_base);
+		ws->init_unique = 0;
+	}
+	order_answer(ws);
+	return writev(fd, iov, count);
+}
+
+static ssize_t wire_splice_send(int fdin, off_t *offin, int fdout, off_t *offout,
+	size_t len, unsigned flags, void *ud)
+{
+	order_answer(ud);
+	return splice(fdin, offin, fdout, offout, len, flags);
+}
+
+int wire_install(struct workspace *ws)
+{
+	static const struct fuse_custom_io io = {
+		.read = wire_read,
+		.writev = wire_writev,
+		.splice_send = wire_splice_send,
+	};
+
+	return fuse_session_custom_io(ws->session, &io, fuse_session_fd(ws->session));
+}

@@ -1,0 +1,171 @@
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+
+#include "cli/cli.h"
+#include "cli/mounts.h"
+#include "cli/options.h"
+#include "cli/programs.h"
+#include "cli/workspace.h"
+
+enum { OPT_O, OPT_FOREGROUND };
+
+static const struct option_spec options[] = {
+	[OPT_O] = {"options", 'o', "OPTS", "mount options, as stompfs(8) lists them", true},
+	[OPT_FOREGROUND] = {"foreground", 'f', NULL, "stay in the foreground", false},
+	{0}};
+
+static const struct command_spec spec = {
+	.name = "mount",
+	.usage = "DIR [MOUNTPOINT] [-o OPTS] [-f]",
+	.about = "Make DIR a workspace: mount stompfs over DIR itself (nothing can go "
+		 "round it\n"
+		 "then), or at MOUNTPOINT. A dead mount that a killed daemon left there is "
+		 "taken\n"
+		 "away first. Shells that already stand in DIR must enter it again: cd "
+		 "\"$PWD\".",
+	.example = "  stomp mount ~/project\n"
+		   "  stomp mount ~/project -o refusal=EBUSY,show",
+	.options = options,
+	.min_args = 1,
+	.max_args = 2,
+};
+
+static int lazy_umount(const char *point)
+{
+	char program[PATH_MAX];
+	int r;
+
+	if (umount2(point, MNT_DETACH | UMOUNT_NOFOLLOW) == 0)
+		return 0;
+	r = -errno;
+	if (r != -EPERM || !program_in_path("fusermount3", program, sizeof(program)))
+		return r;
+	r = program_run((const char *const[]){program, "-u", "-z", "--", point, NULL});
+	return r == 0 ? 0 : r < 0 ? r : -EPERM;
+}
+
+/* What is mounted at this point already: a dead mount is taken away, anything alive is a
+ * refusal. STOMP_DONE: the way is free. */
+static int clear_point(const char *point)
+{
+	for (int layers = 0; layers < 16; layers++) {
+		auto_mounts list = {0};
+		const struct mount_row *row;
+		int r = mounts_read(&list);
+
+		if (r < 0)
+			return report_errno(spec.name, "/proc/self/mountinfo", r);
+		row = mounts_find(&list, point);
+		if (!row || strncmp(row->type, "fuse", 4) != 0)
+			return STOMP_DONE;
+		r = mount_alive(point);
+		if (r == -ETIMEDOUT) {
+			fprintf(stderr,
+				"stomp mount: a mount at %s is there and does not answer; "
+				"`stomp umount --lazy %s` takes it away\n",
+				point, point);
+			return STOMP_FAILED;
+		}
+		if (r != -ENOTCONN && r != -ECONNABORTED) {
+			if (!mount_is_stompfs(row))
+				return STOMP_DONE;
+			fprintf(stderr,
+				"stomp mount: %s is mounted already (`stomp status %s`)\n",
+				point, point);
+			return STOMP_NO;
+		}
+		r = lazy_umount(point);
+		if (r < 0)
+			return report_errno(spec.name, point, r);
+		fprintf(stderr, "took away a dead mount at %s: its daemon was gone\n",
+			point);
+	}
+	return STOMP_FAILED;
+}
+
+/* Below a workspace that answers, a second one would only guard what is guarded. */
+static int check_not_inside(const char *point)
+{
+	auto_workspace ws = {.stomp_fd = -1};
+
+	if (workspace_find(&ws, point) != 0)
+		return STOMP_DONE;
+	fprintf(stderr, "stomp mount: %s is inside the workspace %s already\n", point,
+		ws.root);
+	return STOMP_NO;
+}
+
+static int check_folder(const char *given, const char *path)
+{
+	struct stat st;
+
+	if (stat(path, &st) != 0)
+		return report_errno(spec.name, given, -errno);
+	if (!S_ISDIR(st.st_mode)) {
+		fprintf(stderr, "stomp mount: %s is not a folder\n", given);
+		return STOMP_USAGE;
+	}
+	return STOMP_DONE;
+}
+
+static int resolve_point(const char *given, char **point)
+{
+	int r = path_resolve(given, point);
+
+	if (r == 0)
+		r = mount_resolve(point);
+	return r < 0 ? report_errno(spec.name, given, r) : STOMP_DONE;
+}
+
+static int start(const char *dir, const char *point, const struct options *o)
+{
+	char program[PATH_MAX];
+	const char *argv[8] = {program, dir, point};
+	int n = 3, r;
+
+	if (!program_stompfs(program, sizeof(program))) {
+		fprintf(stderr, "stomp mount: the program stompfs is not beside stomp, not "
+				"in libexec and "
+				"not in PATH; was it installed?\n");
+		return STOMP_FAILED;
+	}
+	if (o->values[OPT_O]) {
+		argv[n++] = "-o";
+		argv[n++] = o->values[OPT_O];
+	}
+	if (o->values[OPT_FOREGROUND]) {
+		argv[n++] = "-f";
+		execv(program, (char *const *)argv);
+		return report_errno(spec.name, program, -errno);
+	}
+	r = program_run(argv);
+	if (r < 0)
+		return report_errno(spec.name, program, r);
+	if (r != 0)
+		return r == 1 || r >= 128 ? STOMP_FAILED : r;
+	printf("mounted: %s (shells that stand in it already: cd \"$PWD\")\n", point);
+	return STOMP_DONE;
+}
+
+int cmd_mount(int argc, char **argv)
+{
+	auto_options o = {0};
+	auto_free char *dir = NULL, *point = NULL;
+	int r = options_parse(&spec, argc, argv, &o);
+
+	if (r != OPTIONS_GO_ON)
+		return r;
+	r = resolve_point(o.args[0], &dir) ?: resolve_point(o.args[o.n_args - 1], &point);
+	if (r == STOMP_DONE)
+		r = clear_point(point);
+	if (r == STOMP_DONE)
+		r = check_folder(o.args[0], dir)
+			    ?: check_folder(o.args[o.n_args - 1], point);
+	if (r == STOMP_DONE)
+		r = check_not_inside(dir);
+	return r == STOMP_DONE ? start(dir, point, &o) : r;
+}

@@ -1,0 +1,197 @@
+#include "cli/versions.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "cli/cli.h"
+
+static void parse_entry(struct version_entry *v, struct json_object *o)
+{
+	*v = (struct version_entry){
+		.seq = (uint64_t)json_number(o, "seq", 0),
+		.number = (uint64_t)json_number(o, "number", 0),
+		.epoch = (uint64_t)json_number(o, "epoch", 0),
+		.base = (uint64_t)json_number(o, "base", 0),
+		.size = (uint64_t)json_number(o, "size", 0),
+		.from_number = (uint64_t)json_number(o, "from_number", 0),
+		.pid = (uint64_t)json_number(o, "pid", 0),
+		.time = json_text(o, "time", ""),
+		.path = json_text(o, "path", ""),
+		.kind = json_text(o, "kind", ""),
+		.writer = json_text(o, "writer", NULL),
+		.mode = json_text(o, "mode", NULL),
+		.content = json_text(o, "content", NULL),
+		.from_path = json_text(o, "from_path", NULL),
+		.command = json_text(o, "command", NULL),
+		.flags = json_list(o, "flags"),
+		.json = o,
+	};
+}
+
+int versions_parse(struct version_list *list, const char *text)
+{
+	auto_json *json = json_tokener_parse(text);
+	struct json_object *rows = json_list(json, "versions");
+	const char *schema = json_text(json, "schema", "");
+
+	*list = (struct version_list){0};
+	if (!rows || strncmp(schema, "stompfs/log/", strlen("stompfs/log/")) != 0)
+		return -EBADMSG;
+	list->n = json_object_array_length(rows);
+	list->entries = calloc(list->n + 1, sizeof(*list->entries));
+	if (!list->entries)
+		return -ENOMEM;
+	for (size_t i = 0; i < list->n; i++)
+		parse_entry(&list->entries[i], json_object_array_get_idx(rows, i));
+	list->json = steal_ptr(json);
+	return 0;
+}
+
+void versions_done(struct version_list *list)
+{
+	free(list->entries);
+	json_object_put(list->json);
+	*list = (struct version_list){0};
+}
+
+int versions_read(const struct workspace *ws, const char *relative, struct buf *text,
+	struct version_list *list)
+{
+	auto_buf name = {0};
+	int r;
+
+	*list = (struct version_list){0};
+	if (relative && *relative)
+		buf_printf(&name, "history/%s/", relative);
+	buf_puts(&name, "log.json");
+	if (buf_failed(&name))
+		return -ENOMEM;
+	r = workspace_read(ws, name.data, text);
+	if (r == -ENOTDIR)
+		r = -ENOENT;
+	return r < 0 ? r : versions_parse(list, text->data ?: "");
+}
+
+int versions_enter(const struct workspace *ws, const char *command, const char *path,
+	const char *relative, struct version_list *list)
+{
+	auto_buf text = {0};
+	int r;
+
+	if (!*relative) {
+		fprintf(stderr, "stomp %s: %s is the workspace itself; name a file in it\n",
+			command, path);
+		return STOMP_USAGE;
+	}
+	r = versions_read(ws, relative, &text, list);
+	if (r == 0 && list->n > 0)
+		return STOMP_DONE;
+	if (r < 0 && r != -ENOENT)
+		return report_errno(command, path, r);
+	fprintf(stderr,
+		"stomp %s: no version of %s is recorded: nobody has changed it through the "
+		"mount\n",
+		command, path);
+	return STOMP_NO;
+}
+
+const struct version_entry *versions_find(
+	const struct version_list *list, const char *relative, uint64_t number)
+{
+	auto_buf name = {0};
+
+	json_put_name(&name, relative);
+	for (size_t i = 0; i < list->n; i++) {
+		const struct version_entry *v = &list->entries[i];
+
+		if (v->number == number && strcmp(v->path, name.data ?: "") == 0)
+			return v;
+	}
+	return NULL;
+}
+
+const struct version_entry *versions_content_before(
+	const struct version_list *list, const struct version_entry *entry)
+{
+	size_t i = entry ? (size_t)(entry - list->entries) + 1 : 0;
+
+	for (; i < list->n; i++) {
+		if (version_has_content(&list->entries[i]))
+			return &list->entries[i];
+	}
+	return NULL;
+}
+
+bool version_is_delete(const struct version_entry *v)
+{
+	return strcmp(v->kind, "delete") == 0 || strcmp(v->kind, "rmdir") == 0;
+}
+
+bool version_has_content(const struct version_entry *v)
+{
+	return v->content && !version_is_delete(v) && strcmp(v->kind, "mkdir") != 0;
+}
+
+/* ISO 8601 in UTC to local time; false where it is none. */
+static bool parse_time(const char *iso, struct tm *local)
+{
+	struct tm utc = {0};
+	time_t t;
+
+	if (!strptime(iso, "%Y-%m-%dT%H:%M:%S", &utc))
+		return false;
+	t = timegm(&utc);
+	return localtime_r(&t, local) != NULL;
+}
+
+void version_when(struct buf *out, const char *iso)
+{
+	time_t now = time(NULL);
+	struct tm today, then;
+	char text[32];
+
+	if (!localtime_r(&now, &today) || !parse_time(iso, &then)) {
+		buf_puts(out, iso);
+		return;
+	}
+	if (then.tm_year == today.tm_year && then.tm_yday == today.tm_yday)
+		strftime(text, sizeof(text), "%H:%M:%S", &then);
+	else if (then.tm_year == today.tm_year)
+		strftime(text, sizeof(text), "%b %e %H:%M", &then);
+	else
+		strftime(text, sizeof(text), "%Y-%m-%d", &then);
+	buf_puts(out, text);
+}
+
+void version_describe(struct buf *out, const struct version_entry *v)
+{
+	buf_printf(out, "version %llu (%s, ", (unsigned long long)v->number,
+		v->writer ?: "from before the first change");
+	version_when(out, v->time);
+	buf_putc(out, ')');
+}
+
+int versions_missing(const struct version_list *list, const char *command, const char *path,
+	const char *relative, uint64_t number)
+{
+	auto_buf name = {0};
+	uint64_t least = UINT64_MAX, most = 0;
+
+	json_put_name(&name, relative);
+	for (size_t i = 0; i < list->n; i++) {
+		const struct version_entry *v = &list->entries[i];
+
+		if (strcmp(v->path, name.data ?: "") != 0)
+			continue;
+		least = v->number < least ? v->number : least;
+		most = v->number > most ? v->number : most;
+	}
+	fprintf(stderr, "stomp %s: %s has no version %llu", command, path,
+		(unsigned long long)number);
+	if (most)
+		fprintf(stderr, "; it has %llu to %llu (`stomp log %s` lists them)",
+			(unsigned long long)least, (unsigned long long)most, path);
+	fputc('\n', stderr);
+	return STOMP_NO;
+}

@@ -54,7 +54,6 @@ struct session {
 	struct process *by; /* counted; NULL: no session */
 	bool dirty;	    /* something changed since the last version */
 	bool merged;	    /* what was put there is of two writers */
-	bool decision;	    /* S5 */
 	bool judged;	    /* a change of it was found fresh, or has passed its test */
 	uint64_t epoch, base_number;
 	uint32_t slot;	       /* the intent */

@@ -222,6 +222,9 @@ static int record_arrival(struct rename *rn, enum version_kind kind, struct file
 		.size = f->head.size,
 	};
 
+	if (content && session_is_decision(rn->ws, f, op_by(rn->op), at->path.data,
+			       at->path.len, content))
+		v.flags |= VERSION_DECISION;
 	return session_record(
 		rn->ws, f, op_by(rn->op), at->path.data, at->path.len, st, &v, content);
 }

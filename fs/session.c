@@ -240,7 +240,6 @@ static void session_close(struct workspace *ws, struct file *f)
 	process_put(ws->identity, f->session.by);
 	f->session.by = NULL;
 	f->session.dirty = false;
-	f->session.decision = false;
 	f->session.judged = false;
 	f->session.merged = false;
 	f->session.slot = INTENT_NONE;
@@ -325,14 +324,44 @@ void session_cancel(struct workspace *ws, struct file *f)
 	session_close(ws, f);
 }
 
+struct sought {
+	struct hash128 hash;
+	uint64_t size;
+};
+
+static int is_sought(const struct version *v, void *ctx)
+{
+	const struct sought *sought = ctx;
+
+	return v->has_content && v->size == sought->size &&
+	       hash128_equal(v->content, sought->hash);
+}
+
+/* S5: who knows what somebody else made, and puts back what was there before, has decided
+ * so. Only asked when the journal has had these bytes before, which is rare. */
+bool session_is_decision(struct workspace *ws, const struct file *f,
+	const struct process *p, const char *path, size_t path_len,
+	const struct capture *content)
+{
+	enum { VERSIONS_LOOKED_AT = 64 };
+	struct sought sought = {content->hash, content->size};
+	struct log_filter filter = {
+		.path = path, .path_len = path_len, .limit = VERSIONS_LOOKED_AT};
+
+	if (!p || !f->head.content.author || f->head.content.author == p->writer ||
+		(f->head.has_hash && hash128_equal(f->head.hash, content->hash)) ||
+		!journal_has_content(ws->journal, content->hash, content->size))
+		return false;
+	return journal_log(ws->journal, &filter, is_sought, &sought) == 1;
+}
+
 /* The version that tells of the session, if there is anything to tell. */
 static int record_session(struct workspace *ws, struct file *f, const char *path,
 	size_t path_len, uint32_t flags)
 {
 	struct version v = {
 		.kind = VERSION_WRITE,
-		.flags = flags | (f->session.decision ? VERSION_DECISION : 0) |
-			 (f->session.merged ? VERSION_MERGED : 0),
+		.flags = flags | (f->session.merged ? VERSION_MERGED : 0),
 		.epoch = f->session.epoch,
 		.base_number = f->session.base_number,
 	};
@@ -352,6 +381,8 @@ static int record_session(struct workspace *ws, struct file *f, const char *path
 	}
 	if (same)
 		v.kind = VERSION_MODE;
+	else if (session_is_decision(ws, f, f->session.by, path, path_len, &content))
+		v.flags |= VERSION_DECISION;
 	r = session_record(ws, f, f->session.by, path, path_len, &st, &v, &content);
 	capture_done(&content);
 	if (raised)

@@ -36,6 +36,11 @@ must_check int session_record(struct workspace *ws, struct file *f, const struct
 	const char *path, size_t path_len, const struct stat *st, struct version *v,
 	struct capture *content);
 
+/* Does p, with this content, knowingly put back what an earlier version had (S5)? */
+bool session_is_decision(struct workspace *ws, const struct file *f,
+	const struct process *p, const char *path, size_t path_len,
+	const struct capture *content);
+
 /* What is there now as the initial version, if the history has none (V2). */
 must_check int session_record_initial(
 	struct workspace *ws, struct file *f, const char *path, size_t path_len);

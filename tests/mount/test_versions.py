@@ -395,3 +395,19 @@ def fill(path):
                     f.write(bytes(size))
             except OSError:
                 pass
+
+
+def test_putting_back_what_one_knows_is_gone_is_a_decision(workspace, writer):  # S5
+    alice, bob = writer("alice"), writer("bob")
+    alice.writefile("f", b"one\n")
+    bob.readfile("f")
+    workspace.settle()
+    bob.writefile("f", b"two\n")
+    alice.readfile("f")
+    workspace.settle()
+    alice.writefile("f", b"one\n")
+    rows = sorted(workspace.log("f"), key=lambda r: r["number"])
+    assert ["decision" in r["flags"] for r in rows] == [False, False, True]
+    alice.writefile("f", b"three\n")
+    rows = sorted(workspace.log("f"), key=lambda r: r["number"])
+    assert "decision" not in rows[-1]["flags"]

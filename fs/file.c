@@ -191,6 +191,17 @@ void file_park(struct workspace *ws, struct file *f, struct inode *parent, const
 	lineages_park(&ws->lineages, parent->dev, parent->ino, name, f);
 }
 
+void file_give_back(
+	struct workspace *ws, struct file *f, struct inode *parent, const char *name)
+{
+	if (!f->inode) {
+		file_ref(f);
+		file_park(ws, f, parent, name);
+	}
+	file_unlock(f);
+	file_put(ws, f);
+}
+
 const struct rule *file_rule(
 	struct workspace *ws, struct file *f, const char *path, size_t len)
 {

@@ -113,6 +113,11 @@ void file_swap_handles(struct file *a, struct file *b);
 void file_park(
 	struct workspace *ws, struct file *f, struct inode *parent, const char *name);
 
+/* Done with a file of file_of_name(), or one that may have lost its inode: unlock it, keep
+ * it under the name if no inode has it, and let the caller's reference go. */
+void file_give_back(
+	struct workspace *ws, struct file *f, struct inode *parent, const char *name);
+
 /* The rule for its path, looked up again when it may have changed. */
 const struct rule *file_rule(
 	struct workspace *ws, struct file *f, const char *path, size_t len);

@@ -26,9 +26,9 @@ struct handle {
 	bool guarded;	     /* on the list of its inode's file; else `pass` or special */
 	int fd;		     /* the backing file */
 	bool readable, writable, append;
-	bool mappable;	       /* may carry a shared writable mapping */
-	bool direct;	       /* direct io: no page is locked while it writes */
-	bool maybe_privileged; /* suid or sgid to be cleared by a write */
+	bool mappable;		/* may carry a shared writable mapping */
+	bool direct;		/* direct io: no page is locked while it writes */
+	bool privilege_dropped; /* suid and sgid were looked at by a first write */
 	/* file.lock: */
 	bool flushed;	  /* close was called, and nothing written since */
 	uint64_t epoch;	  /* the lease it writes under; 0: none yet */

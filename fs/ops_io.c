@@ -133,9 +133,9 @@ static bool reply_after_invalidation(struct op *op, struct inode *inode, size_t 
 /* An orphan, or a file that nothing guards any more or yet. */
 static ssize_t write_unguarded(struct op *op, struct handle *h)
 {
-	if (!h->maybe_privileged) {
+	if (!h->privilege_dropped) {
 		drop_privilege_bits(h->fd, fuse_req_ctx(op->req)->uid);
-		h->maybe_privileged = true; /* looked at once */
+		h->privilege_dropped = true; /* looked at once */
 	}
 	return write_all(h->fd, op->data, op->size, op->offset);
 }

@@ -109,12 +109,7 @@ static void make_new(struct op *op, make_fn *make, enum version_kind kind)
 	}
 	pthread_mutex_lock(&f->lock);
 	r = make_recorded(op, parent, f, &path, make, &v, &inode, &st);
-	if (!f->inode) {
-		file_ref(f);
-		file_park(ws, f, parent, path_name(&path));
-	}
-	file_unlock(f); /* a parked op may be gone from here on */
-	file_put(ws, f);
+	file_give_back(ws, f, parent, path_name(&path)); /* op may be gone from here on */
 	if (r == GATE_PARKED)
 		return;
 	if (r < 0)

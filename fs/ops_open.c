@@ -465,12 +465,7 @@ static void run_create(struct op *op)
 		r = create_entered(op, parent, f, &inode, &st, &h);
 		gate_leave(&c, r);
 	}
-	if (!f->inode) { /* else the inode keeps it */
-		file_ref(f);
-		file_park(ws, f, parent, path_name(&path));
-	}
-	file_unlock(f); /* a parked op may be gone from here on */
-	file_put(ws, f);
+	file_give_back(ws, f, parent, path_name(&path)); /* op may be gone from here on */
 	if (r == GATE_PARKED)
 		return;
 	if (r < 0)

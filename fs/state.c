@@ -75,12 +75,7 @@ static int with_file(struct workspace *ws, const char *path, file_fn *fn, void *
 		return -ENOMEM;
 	}
 	r = fn(ws, f, path, ctx);
-	if (!f->inode) {
-		file_ref(f);
-		file_park(ws, f, parent, name);
-	}
-	file_unlock(f);
-	file_put(ws, f);
+	file_give_back(ws, f, parent, name);
 	walk_done(ws, parent, inode);
 	return r;
 }

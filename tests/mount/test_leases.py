@@ -363,6 +363,24 @@ def test_waiters_are_served_in_order_of_arrival(workspace, pair, writer):  # L3
 
 
 @pytest.mark.mount_options(*LONG)
+def test_who_waits_for_an_explicit_lease_is_served_in_order_too(workspace, pair, writer):  # L3, L9
+    """Its release lets all of them look again at once: the order is the queue's."""
+    alice, _ = pair
+    queue = [writer(name) for name in ("b1", "b2", "b3", "b4", "b5", "b6")]
+    for _round in range(5):
+        workspace.ctl("lease acquire ttl=60s f", alice)
+        calls = []
+        for n, w in enumerate(queue):
+            calls.append(w.start("open", path="f", flags=WRONLY | APPEND, mode=0))
+            wait_until(lambda n=n: workspace.json("status")["waiting"] > n, "one more waits")
+        workspace.ctl("lease release f", alice)
+        for n, (w, call) in enumerate(zip(queue, calls)):
+            theirs = call.result(SOON_S)
+            assert not any(later.done() for later in calls[n + 1 :])
+            w.close(theirs)
+
+
+@pytest.mark.mount_options(*LONG)
 def test_an_open_that_waits_does_not_stop_the_holder(workspace, pair):  # L2, L3
     alice, bob = pair
     fd = hold(alice)

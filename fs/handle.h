@@ -1,19 +1,25 @@
 /*
  * handle.h - one open file description.
  *
- * Fields are set at open, or guarded by the lock of its file as marked.
+ * Fields are set at open, or guarded by the lock of its file as marked. Errors are
+ * -errno.
  */
 #ifndef STOMP_FS_HANDLE_H
 #define STOMP_FS_HANDLE_H
 
+#include <fcntl.h>
 #include <fuse_lowlevel.h>
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/cleanup.h"
 #include "base/list.h"
+#include "fs/passthrough.h"
 
+struct file;
 struct inode;
 struct process;
+struct workspace;
 
 enum fence { FENCE_NONE, FENCE_TAKEOVER, FENCE_BREAK, FENCE_REPLACED, FENCE_REFUSED };
 
@@ -24,10 +30,13 @@ struct handle {
 	struct inode *inode; /* counted */
 	struct process *by;  /* counted: who opened it; NULL: unguarded */
 	bool guarded;	     /* on the list of its inode's file; else `pass` or special */
-	int fd;		     /* the backing file */
+	int fd;		     /* the backing file; -1: not needed yet, see handle_fd() */
+	int flags;	     /* to open that with */
+	enum io_mode io;     /* passthrough.h; what it counts as is under inode.lock */
+	bool counted_as_cached;
+	int backing_id;
 	bool readable, writable, append;
 	bool mappable;		/* may carry a shared writable mapping */
-	bool direct;		/* direct io: no page is locked while it writes */
 	bool privilege_dropped; /* suid and sgid were looked at by a first write */
 	/* file.lock: */
 	bool flushed;	  /* close was called, and nothing written since */
@@ -41,5 +50,36 @@ static inline struct handle *handle_of(const struct fuse_file_info *fi)
 {
 	return (struct handle *)(uintptr_t)fi->fh;
 }
+
+static inline bool handle_may_write(int flags)
+{
+	return (flags & O_ACCMODE) != O_RDONLY;
+}
+
+/* Do its reads and writes come to us, with no page locked meanwhile? */
+static inline bool handle_is_direct(const struct handle *h)
+{
+	return h->io == IO_DIRECT || h->io == IO_PASS_DIRECT;
+}
+
+/* What of a caller's flags goes to the backing. */
+int handle_backing_flags(int flags);
+
+/* A new handle on a file (its lock is held; NULL: nothing guards it). fd moves in; -1: it
+ * is opened by handle_open_fd() or when it is needed. */
+must_check int handle_new(struct workspace *ws, struct inode *inode, struct file *f,
+	struct process *by, int fd, int flags, struct handle **out);
+must_check int handle_open_fd(struct workspace *ws, struct handle *h, int more_flags);
+/* The backing file, opened if need be. */
+must_check int handle_fd(struct workspace *ws, struct handle *h);
+
+/* What the kernel is to be told of it. */
+void handle_describe(struct workspace *ws, struct handle *h, struct fuse_file_info *fi);
+
+/* Off its file's list (the lock is held if it is guarded), then free. */
+void handle_remove(struct handle *h);
+void handle_free(struct workspace *ws, struct handle *h);
+/* Nobody was told of it: both, and what its writer held by it. No lock is held. */
+void handle_discard(struct workspace *ws, struct handle *h);
 
 #endif

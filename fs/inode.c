@@ -7,6 +7,7 @@
 #include "fs/copy.h"
 #include "fs/file.h"
 #include "fs/inode_internal.h"
+#include "fs/passthrough.h"
 #include "fs/workspace.h"
 
 static uint64_t key_hash(uint64_t dev, uint64_t ino)
@@ -55,6 +56,7 @@ static void inode_destroy(struct workspace *ws, struct inode *inode)
 		inode->links = link->next;
 		inode_link_free(ws, link);
 	}
+	passthrough_forget(ws, inode);
 	if (inode->fd >= 0) {
 		close(inode->fd);
 		__atomic_fetch_sub(&ws->inodes.open_fds, 1, __ATOMIC_RELAXED);
@@ -465,6 +467,14 @@ int inode_detach(struct workspace *ws, struct inode *inode)
 		return -ENOMEM;
 	}
 	return 0;
+}
+
+int inode_twin(struct workspace *ws, struct inode *inode)
+{
+	unsigned s = shard_of(key_hash(inode->dev, inode->ino));
+
+	assert(!inode_is_detached(inode));
+	return successor_new(ws, inode, s) ? 0 : -ENOMEM;
 }
 
 static void destroy_each(struct table_node *node, void *ctx)

@@ -43,9 +43,11 @@ struct inode {
 	uint32_t fd_users; /* while not 0, fd stays */
 	struct link_name *links;
 	struct file *file; /* counted; regular files and symlinks, made when first needed */
+	uint32_t passing, cached; /* descriptors that keep it in a mode (passthrough.h) */
+	int backing_id;		  /* 0: the kernel has none */
 	/* Set once, read anywhere (atomics): */
-	bool detached;		 /* replaced under old mappings: opens answer ESTALE (L6) */
-	int orphan_fd;		 /* detached: where old mappings go */
+	bool detached;		 /* left to what has it open: opens answer ESTALE */
+	int orphan_fd;		 /* detached for old mappings (L6): where those go; or -1 */
 	struct inode *successor; /* detached: the inode that the path has now; a lookup */
 	/* A cached read that runs beside a write could keep old bytes (atomics): */
 	uint32_t cached_reads, cached_read_seq;
@@ -114,12 +116,22 @@ must_check int inode_child_path(struct inode *parent, const char *name, struct b
  * of the same backing file, has the path and the open handles. -errno when that cannot
  * be had. The file's lock is held; moving it over is the caller's. */
 must_check int inode_detach(struct workspace *ws, struct inode *inode);
+/* As inode_detach(), but what has the old inode open goes on with the backing file itself:
+ * for who cannot share the old one's mode (passthrough.h). Locks, which the kernel has by
+ * inode, do not reach from the one to the other. */
+must_check int inode_twin(struct workspace *ws, struct inode *inode);
 /* The inode that stands for this one's path and handles now. */
 struct inode *inode_current(struct inode *inode);
 
 static inline bool inode_is_detached(const struct inode *inode)
 {
 	return __atomic_load_n(&inode->detached, __ATOMIC_ACQUIRE);
+}
+
+/* Old mappings of it go to a copy (L6). */
+static inline bool inode_is_orphan(const struct inode *inode)
+{
+	return inode_is_detached(inode) && inode->orphan_fd >= 0;
 }
 
 #endif

@@ -54,14 +54,6 @@ static inline bool op_refuse_virtual(fuse_req_t req, fuse_ino_t id)
 	return true;
 }
 
-/* A new handle on a file (its lock is held if guarded); fd moves in. */
-must_check int handle_new(struct workspace *ws, struct inode *inode, struct file *f,
-	struct process *by, int fd, int flags, struct handle **out);
-/* How the kernel shall treat it. */
-void handle_describe(
-	struct workspace *ws, struct handle *h, int flags, struct fuse_file_info *fi);
-void handle_discard(struct workspace *ws, struct handle *h);
-
 /* A change of what handle h has open, or of inode by path; path in *path. */
 struct change change_of(struct op *op, struct file *f, struct inode *inode,
 	struct handle *h, enum change_shape shape, const char *asked,

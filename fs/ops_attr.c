@@ -67,9 +67,11 @@ static int resize(struct op *op, struct inode *inode, struct handle *h, off_t si
 {
 	auto_close int fd = -1;
 
-	(void)op;
-	if (h)
-		return ftruncate(h->fd, size) < 0 ? -errno : 0;
+	if (h) {
+		int own = handle_fd(op->ws, h);
+
+		return own < 0 ? own : ftruncate(own, size) < 0 ? -errno : 0;
+	}
 	fd = inode_open(op->ws, inode, O_WRONLY);
 	if (fd < 0)
 		return fd;

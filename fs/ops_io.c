@@ -18,7 +18,7 @@ static int reading_fd(struct workspace *ws, struct handle *h, bool is_call)
 
 	/* read(2) through direct io names its caller's descriptor table, a page fault does
 	 * not: only that belongs to the old mapping. */
-	if (inode_is_detached(h->inode) && !is_call)
+	if (inode_is_orphan(h->inode) && !is_call)
 		return h->inode->orphan_fd;
 	if (h->guarded && h->writable &&
 		__atomic_load_n(&inode_current(h->inode)->has_pending, __ATOMIC_ACQUIRE)) {
@@ -32,7 +32,7 @@ static int reading_fd(struct workspace *ws, struct handle *h, bool is_call)
 			file_put(ws, f);
 		}
 	}
-	return fd >= 0 ? fd : h->fd;
+	return fd >= 0 ? fd : handle_fd(ws, h);
 }
 
 static void do_read(
@@ -42,7 +42,7 @@ static void do_read(
 	struct fuse_bufvec data = FUSE_BUFVEC_INIT(size);
 	struct inode *inode;
 	struct handle *h;
-	int fd, shadow;
+	int fd, shadow = -1;
 
 	if (vtree_has(id)) {
 		vtree_read(req, fi, size, offset);
@@ -58,11 +58,16 @@ static void do_read(
 	__atomic_fetch_add(&inode->cached_reads, 1, __ATOMIC_SEQ_CST);
 	__atomic_fetch_add(&inode->cached_read_seq, 1, __ATOMIC_SEQ_CST);
 	fd = reading_fd(ws, h, fi->lock_owner != 0);
+	if (fd < 0) {
+		fuse_reply_err(req, -fd);
+		goto out;
+	}
 	shadow = fd != h->fd && fd != inode->orphan_fd ? fd : -1;
 	data.buf[0].flags = FUSE_BUF_IS_FD | FUSE_BUF_FD_SEEK;
 	data.buf[0].fd = fd;
 	data.buf[0].pos = offset;
 	fuse_reply_data(req, &data, 0);
+out:
 	__atomic_fetch_sub(&inode->cached_reads, 1, __ATOMIC_SEQ_CST);
 	if (shadow >= 0)
 		close(shadow);
@@ -106,38 +111,51 @@ static void drop_privilege_bits(int fd, uid_t uid)
 
 struct late_reply {
 	fuse_req_t req;
-	size_t size;
+	ssize_t result; /* bytes written, or -errno */
 };
 
 static void reply_late(void *ctx)
 {
 	struct late_reply *late = ctx;
 
-	fuse_reply_write(late->req, late->size);
+	if (late->result < 0)
+		fuse_reply_err(late->req, (int)-late->result);
+	else
+		fuse_reply_write(late->req, (size_t)late->result);
 	free(late);
 }
 
-/* Pages read beside this write may hold old bytes: drop them before it is answered. */
-static bool reply_after_invalidation(struct op *op, struct inode *inode, size_t size)
+/* Answer once the kernel has been told all that it is to be told. */
+static bool reply_after_notes(struct workspace *ws, fuse_req_t req, ssize_t result)
 {
 	struct late_reply *late = malloc(sizeof(*late));
 
 	if (!late)
 		return false;
-	*late = (struct late_reply){op->req, size};
-	notify_content(op->ws, inode);
-	notify_then(op->ws, reply_late, late);
+	*late = (struct late_reply){req, result};
+	notify_then(ws, reply_late, late);
 	return true;
+}
+
+/* Pages read beside this write may hold old bytes: drop them before it is answered. */
+static bool reply_after_invalidation(struct op *op, struct inode *inode, ssize_t size)
+{
+	notify_content(op->ws, inode);
+	return reply_after_notes(op->ws, op->req, size);
 }
 
 /* An orphan, or a file that nothing guards any more or yet. */
 static ssize_t write_unguarded(struct op *op, struct handle *h)
 {
+	int fd = handle_fd(op->ws, h);
+
+	if (fd < 0)
+		return fd;
 	if (!h->privilege_dropped) {
-		drop_privilege_bits(h->fd, fuse_req_ctx(op->req)->uid);
+		drop_privilege_bits(fd, fuse_req_ctx(op->req)->uid);
 		h->privilege_dropped = true; /* looked at once */
 	}
-	return write_all(h->fd, op->data, op->size, op->offset);
+	return write_all(fd, op->data, op->size, op->offset);
 }
 
 static enum change_shape write_shape(const struct op *op, const struct handle *h)
@@ -240,7 +258,7 @@ static void run_write(struct op *op)
 	ssize_t n;
 
 	count(op->ws, writes);
-	if (inode_is_detached(inode) && op->fi.writepage) {
+	if (inode_is_orphan(inode) && op->fi.writepage) {
 		/* L6: what an old mapping stores reaches nobody */
 		n = write_all(inode->orphan_fd, op->data, op->size, op->offset);
 	} else if (!h->guarded) {
@@ -250,7 +268,7 @@ static void run_write(struct op *op)
 
 		/* Through the page cache the page is locked now: flushing would wait for
 		 * us. */
-		if (h->direct && !op->fi.writepage && h->mappable)
+		if (handle_is_direct(h) && !op->fi.writepage && h->mappable)
 			gate_prepare(op->ws, inode, h->by);
 		f = file_lock_of(op->ws, inode);
 		n = f ? write_guarded(op, h, f) : -ENOMEM;
@@ -268,8 +286,8 @@ static void run_write(struct op *op)
 	}
 	count_add(op->ws, bytes_written, (uint64_t)n);
 	raced |= reads_before != __atomic_load_n(&inode->cached_read_seq, __ATOMIC_SEQ_CST);
-	if (!raced || !h->direct || op->fi.writepage ||
-		!reply_after_invalidation(op, inode, (size_t)n))
+	if (!raced || !handle_is_direct(h) || op->fi.writepage ||
+		!reply_after_invalidation(op, inode, n))
 		fuse_reply_write(op->req, (size_t)n);
 	op_end(op);
 }
@@ -307,7 +325,7 @@ static ssize_t change_through(struct op *op, struct handle *h, enum change_shape
 	int r;
 
 	if (!h->guarded)
-		return act(op, h->fd);
+		return (n = handle_fd(op->ws, h)) < 0 ? n : act(op, (int)n);
 	gate_prepare(op->ws, h->inode, h->by);
 	f = file_lock_of(op->ws, h->inode);
 	if (!f)
@@ -384,10 +402,13 @@ static void do_fallocate(fuse_req_t req, fuse_ino_t id, int mode, off_t offset,
 
 static ssize_t act_copy(struct op *op, int fd)
 {
-	struct handle *from = handle_of(&op->fi_in);
+	int from = handle_fd(op->ws, handle_of(&op->fi_in));
 	off_t in = op->offset_in, out = op->offset;
-	ssize_t n = copy_file_range(from->fd, &in, fd, &out, op->size, 0);
+	ssize_t n;
 
+	if (from < 0)
+		return from;
+	n = copy_file_range(from, &in, fd, &out, op->size, 0);
 	return n < 0 ? -errno : n;
 }
 
@@ -457,13 +478,20 @@ static int resolve(struct workspace *ws, struct handle *h, fuse_req_t req, bool 
 	return r;
 }
 
+/* Where a mapping may have shown what was refused, its pages go before the caller hears. */
+static void reply_verdict(fuse_req_t req, const struct handle *h, int r)
+{
+	if (r >= 0 || !h->mappable || !reply_after_notes(workspace_of(req), req, r))
+		fuse_reply_err(req, -r);
+}
+
 static void do_flush(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 {
-	int r = 0;
-
-	if (!vtree_has(id))
-		r = resolve(workspace_of(req), handle_of(fi), req, true);
-	fuse_reply_err(req, -r);
+	if (vtree_has(id))
+		fuse_reply_err(req, 0);
+	else
+		reply_verdict(req, handle_of(fi),
+			resolve(workspace_of(req), handle_of(fi), req, true));
 }
 
 static void do_fsync(fuse_req_t req, fuse_ino_t id, int datasync, struct fuse_file_info *fi)
@@ -478,27 +506,31 @@ static void do_fsync(fuse_req_t req, fuse_ino_t id, int datasync, struct fuse_fi
 	}
 	h = handle_of(fi);
 	r = resolve(ws, h, req, false);
-	if (r == 0 && (datasync ? fdatasync(h->fd) : fsync(h->fd)) < 0)
-		r = -errno;
+	if (r == 0)
+		r = handle_fd(ws, h);
+	if (r >= 0)
+		r = (datasync ? fdatasync(r) : fsync(r)) < 0 ? -errno : 0;
 	if (r == 0 && h->guarded && h->writable) /* V4: who changed it must last as well */
 		r = intents_sync(ws->intents);
-	fuse_reply_err(req, -r);
+	reply_verdict(req, h, r);
 }
 
 static void do_lseek(
 	fuse_req_t req, fuse_ino_t id, off_t offset, int whence, struct fuse_file_info *fi)
 {
-	off_t r;
+	off_t at;
+	int fd;
 
 	if (vtree_has(id)) {
 		vtree_lseek(req, fi, offset, whence);
 		return;
 	}
-	r = lseek(handle_of(fi)->fd, offset, whence);
-	if (r < 0)
-		fuse_reply_err(req, errno);
+	fd = handle_fd(workspace_of(req), handle_of(fi));
+	at = fd < 0 ? -1 : lseek(fd, offset, whence);
+	if (at >= 0)
+		fuse_reply_lseek(req, at);
 	else
-		fuse_reply_lseek(req, r);
+		fuse_reply_err(req, fd < 0 ? -fd : errno);
 }
 
 void ops_install_io(struct fuse_lowlevel_ops *ops)

@@ -8,92 +8,7 @@
 #include "fs/pending.h"
 #include "fs/session.h"
 #include "fs/vtree.h"
-
-/* What of the caller's flags goes to the backing: the inode is found already, direct io
- * is between the caller and us, and truncation is the gate's to decide. */
-static int backing_flags(int flags)
-{
-	return flags & ~(O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC | O_DIRECT | O_NOFOLLOW |
-			       O_NONBLOCK | O_CLOEXEC | O_TMPFILE);
-}
-
-static bool may_write(int flags)
-{
-	return (flags & O_ACCMODE) != O_RDONLY;
-}
-
-/* ---- handles ---- */
-
-int handle_new(struct workspace *ws, struct inode *inode, struct file *f,
-	struct process *by, int fd, int flags, struct handle **out)
-{
-	struct handle *h = calloc(1, sizeof(*h));
-
-	if (!h)
-		return -ENOMEM;
-	list_init(&h->node);
-	inode_ref(inode);
-	h->inode = inode;
-	h->fd = fd;
-	h->writable = may_write(flags);
-	h->readable = (flags & O_ACCMODE) != O_WRONLY;
-	h->append = flags & O_APPEND;
-	if (f) {
-		h->guarded = true;
-		h->by = process_ref(by);
-		h->mappable = h->writable && h->readable;
-		if (h->mappable)
-			__atomic_fetch_add(&inode->mappable, 1, __ATOMIC_RELEASE);
-		list_append(&f->handles, &h->node);
-	}
-	count(ws, opens);
-	count(ws, open_handles);
-	*out = h;
-	return 0;
-}
-
-void handle_describe(
-	struct workspace *ws, struct handle *h, int flags, struct fuse_file_info *fi)
-{
-	fi->fh = (uintptr_t)h;
-	/* A guarded write must be refused before any page shows it: direct io. Where the
-	 * kernel cannot map direct-io files, those that may be mapped stay cached. */
-	fi->direct_io = (h->guarded && h->writable && (ws->dio_mmap || !h->mappable)) ||
-			(flags & O_DIRECT);
-	h->direct = fi->direct_io;
-	fi->keep_cache = !fi->direct_io;
-	fi->noflush = !(h->guarded && h->writable);
-}
-
-/* f's lock is held if the handle is guarded. */
-static void handle_remove(struct handle *h)
-{
-	list_remove(&h->node);
-	if (h->mappable)
-		__atomic_fetch_sub(&h->inode->mappable, 1, __ATOMIC_RELEASE);
-}
-
-static void handle_free(struct workspace *ws, struct handle *h)
-{
-	close(h->fd);
-	process_put(ws->identity, h->by);
-	inode_put(ws, h->inode);
-	__atomic_fetch_sub(&ws->counters.open_handles, 1, __ATOMIC_RELAXED);
-	free(h);
-}
-
-void handle_discard(struct workspace *ws, struct handle *h)
-{
-	if (h->guarded) {
-		struct file *f = file_lock_of(ws, h->inode);
-
-		handle_remove(h);
-		gate_maybe_end_lease(ws, f);
-		file_unlock(f);
-		file_put(ws, f);
-	}
-	handle_free(ws, h);
-}
+#include "fs/wire.h"
 
 struct change change_of(struct op *op, struct file *f, struct inode *inode,
 	struct handle *h, enum change_shape shape, const char *asked,
@@ -121,30 +36,36 @@ static void reply_open(struct op *op, struct handle *h)
 {
 	struct workspace *ws = op->ws;
 
-	if (fuse_reply_open(op->req, &op->fi) < 0)
+	handle_describe(ws, h, &op->fi);
+	if (wire_reply_open(op->req, &op->fi, h->backing_id) < 0)
 		handle_discard(ws, h);
 	op_end(op);
 }
 
+/* Answer with the handle, or -errno; no lock is held. */
+static void answer_open(struct op *op, struct handle *h, int r)
+{
+	if (r == 0)
+		reply_open(op, h);
+	else
+		op_reply_err(op, -r);
+}
+
 static void open_unguarded(struct op *op, struct inode *inode)
 {
-	int flags = backing_flags(op->fi.flags) | (op->fi.flags & O_TRUNC);
-	int fd = inode_open(op->ws, inode, flags);
 	struct handle *h;
-	int r;
+	int r = handle_new(op->ws, inode, NULL, NULL, -1, op->fi.flags, &h);
 
-	if (fd < 0) {
-		op_reply_err(op, -fd);
-		return;
+	if (r == 0) {
+		/* Where the kernel reads and writes by itself, no descriptor of ours is
+		 * needed. */
+		r = passthrough_choose(op->ws, h, op->fi.flags);
+		if (r == 0 && (h->io != IO_PASS || (op->fi.flags & O_TRUNC)))
+			r = handle_open_fd(op->ws, h, op->fi.flags & O_TRUNC);
+		if (r < 0)
+			handle_discard(op->ws, h);
 	}
-	r = handle_new(op->ws, inode, NULL, NULL, fd, op->fi.flags, &h);
-	if (r < 0) {
-		close(fd);
-		op_reply_err(op, -r);
-		return;
-	}
-	handle_describe(op->ws, h, op->fi.flags, &op->fi);
-	reply_open(op, h);
+	answer_open(op, h, r);
 }
 
 /* S7: an O_TRUNC that passed becomes real here; a pending one does not touch the file. */
@@ -169,17 +90,16 @@ static int truncate_now(struct change *c, const struct handle *h)
 static int open_entered(struct op *op, struct change *c, int answer, struct handle **out)
 {
 	bool truncates = op->fi.flags & O_TRUNC;
-	int fd = inode_open(op->ws, c->inode, backing_flags(op->fi.flags));
-	int r;
+	int r = handle_new(op->ws, c->inode, c->file, c->by, -1, op->fi.flags, out);
 
-	if (fd < 0)
-		return fd;
-	r = handle_new(op->ws, c->inode, c->file, c->by, fd, op->fi.flags, out);
-	if (r < 0) {
-		close(fd);
+	if (r < 0)
 		return r;
-	}
-	if (answer == GATE_PENDING)
+	r = handle_open_fd(op->ws, *out, 0);
+	if (r == 0)
+		r = passthrough_choose(op->ws, *out, op->fi.flags);
+	if (r < 0)
+		;
+	else if (answer == GATE_PENDING)
 		r = pending_begin(c, true);
 	else if (truncates)
 		r = truncate_now(c, *out);
@@ -200,7 +120,7 @@ static int open_for_change(struct op *op, struct inode *inode, struct file *f,
 	int answer, r;
 
 	if (flags & O_TRUNC)
-		c.shape = may_write(flags) ? CHANGE_TRUNCATING : CHANGE_BLIND;
+		c.shape = handle_may_write(flags) ? CHANGE_TRUNCATING : CHANGE_BLIND;
 	else if (flags & O_APPEND)
 		c.shape = CHANGE_APPEND;
 	else
@@ -224,16 +144,35 @@ static int open_for_change(struct op *op, struct inode *inode, struct file *f,
 static int open_for_reading(
 	struct op *op, struct inode *inode, struct file *f, struct handle **out)
 {
-	int fd = inode_open(op->ws, inode, backing_flags(op->fi.flags));
-	int r;
+	int r = handle_new(op->ws, inode, f, op_by(op), -1, op->fi.flags, out);
 
-	if (fd < 0)
-		return fd;
-	gate_observe(op->ws, f, op_by(op));
-	r = handle_new(op->ws, inode, f, op_by(op), fd, op->fi.flags, out);
 	if (r < 0)
-		close(fd);
-	return r;
+		return r;
+	r = passthrough_choose(op->ws, *out, op->fi.flags);
+	if (r == 0 && (*out)->io != IO_PASS)
+		r = handle_open_fd(op->ws, *out, 0);
+	if (r < 0) {
+		handle_remove(*out);
+		handle_free(op->ws, *out);
+		*out = NULL;
+		return r;
+	}
+	gate_observe(op->ws, f, op_by(op));
+	return 0;
+}
+
+/* What could be mapped shared and writable cannot join descriptors through which the kernel
+ * reads by itself: it gets an inode of its own, which the kernel finds after an ESTALE. */
+static int leave_to_readers(struct op *op, struct file *f, struct inode *inode)
+{
+	if ((op->fi.flags & O_ACCMODE) != O_RDWR || !passthrough_excludes_mapping(inode))
+		return 0;
+	if (inode_twin(op->ws, inode) < 0)
+		return -ENOMEM;
+	count(op->ws, twins);
+	file_attach(op->ws, f, inode->successor);
+	notify_attr(op->ws, inode);
+	return -ESTALE;
 }
 
 /* The name that led here went to another file while this request was on its way: ESTALE
@@ -251,7 +190,7 @@ static bool overtaken_by_removal(struct op *op, struct inode *inode)
 
 static void open_nameless(struct op *op, struct inode *inode)
 {
-	if (may_write(op->fi.flags) && overtaken_by_removal(op, inode))
+	if (handle_may_write(op->fi.flags) && overtaken_by_removal(op, inode))
 		op_reply_err(op, ESTALE);
 	else
 		open_unguarded(op, inode);
@@ -263,7 +202,8 @@ static bool takes_over_mappings(struct op *op, const struct file *f)
 {
 	const struct handle *h;
 
-	if (!may_write(op->fi.flags) || !f->lease.holder || f->rule.mode == MODE_TRACK ||
+	if (!handle_may_write(op->fi.flags) || !f->lease.holder ||
+		f->rule.mode == MODE_TRACK ||
 		lease_ask(&f->lease, op_by(op)->writer, workspace_now(op->ws)) !=
 			LEASE_LAPSED)
 		return false;
@@ -273,11 +213,28 @@ static bool takes_over_mappings(struct op *op, const struct file *f)
 	return false;
 }
 
+/* f is locked, and so are its names. 0 and *h, GATE_PARKED, or -errno. */
+static int open_guarded(struct op *op, struct inode *inode, struct file *f,
+	const struct buf *path, struct handle **h)
+{
+	bool changes = (op->fi.flags & O_TRUNC) || (op->fi.flags & O_ACCMODE) == O_WRONLY;
+	int r = leave_to_readers(op, f, inode);
+
+	if (r < 0)
+		return r;
+	changes |= takes_over_mappings(op, f);
+	r = changes ? open_for_change(op, inode, f, path, h)
+		    : open_for_reading(op, inode, f, h);
+	/* The kernel takes a truncating open for done and thinks the file empty. */
+	if (*h && f->pending)
+		notify_attr(op->ws, inode);
+	return r;
+}
+
 static void run_open(struct op *op)
 {
 	struct workspace *ws = op->ws;
 	struct inode *inode = inode_of(ws, op->ino);
-	bool changes = (op->fi.flags & O_TRUNC) || (op->fi.flags & O_ACCMODE) == O_WRONLY;
 	struct handle *h = NULL;
 	auto_buf path = {0};
 	struct file *f;
@@ -308,22 +265,11 @@ static void run_open(struct op *op)
 			open_unguarded(op, inode);
 		return;
 	}
-	changes |= takes_over_mappings(op, f);
-	r = changes ? open_for_change(op, inode, f, &path, &h)
-		    : open_for_reading(op, inode, f, &h);
-	if (h)
-		handle_describe(op->ws, h, op->fi.flags, &op->fi);
-	/* The kernel takes a truncating open for done and thinks the file empty. */
-	if (h && f->pending)
-		notify_attr(ws, inode);
+	r = open_guarded(op, inode, f, &path, &h);
 	file_unlock(f); /* a parked op may be gone from here on */
 	file_put(ws, f);
-	if (r == GATE_PARKED)
-		return;
-	if (r < 0)
-		op_reply_err(op, -r);
-	else
-		reply_open(op, h);
+	if (r != GATE_PARKED)
+		answer_open(op, h, r);
 }
 
 static void do_open(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
@@ -344,7 +290,7 @@ static void do_open(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 /* Make the file in the backing as the caller; *fd to write through, *at O_PATH. */
 static int create_backing(struct op *op, struct inode *parent, int *fd, int *at)
 {
-	int flags = backing_flags(op->fi.flags) | O_CLOEXEC, dirfd, r;
+	int flags = handle_backing_flags(op->fi.flags) | O_CLOEXEC, dirfd, r;
 	struct creds creds;
 
 	dirfd = inode_fd_get(op->ws, parent);
@@ -383,8 +329,8 @@ static void reply_create(
 	struct fuse_entry_param e;
 
 	entry_fill(op->ws, inode, st, &e);
-	handle_describe(op->ws, h, op->fi.flags, &op->fi);
-	if (fuse_reply_create(op->req, &e, &op->fi) < 0) {
+	handle_describe(op->ws, h, &op->fi);
+	if (wire_reply_create(op->req, &e, &op->fi, h->backing_id) < 0) {
 		handle_discard(op->ws, h);
 		inode_forget(op->ws, inode, 1);
 	}
@@ -415,7 +361,14 @@ static int create_entered(struct op *op, struct inode *parent, struct file *f,
 	}
 	if (f)
 		(*h)->epoch = f->lease.epoch;
-	return 0;
+	r = passthrough_choose(op->ws, *h, op->fi.flags);
+	if (r < 0) { /* a number of the backing's that came back at once */
+		if (f)
+			handle_remove(*h);
+		handle_free(op->ws, *h);
+		inode_forget(op->ws, *inode, 1);
+	}
+	return r;
 }
 
 static void create_unguarded(struct op *op, struct inode *parent)

@@ -11,7 +11,7 @@ enum key { KEY_HELP, KEY_VERSION, KEY_FOREGROUND, KEY_DEBUG, KEY_ALLOW_OTHER, KE
 struct raw {
 	struct options *o;
 	char *ttl, *wait, *linger, *settle, *checkpoint, *refusal, *journal_mode;
-	int show, no_dio_mmap;
+	int show, no_dio_mmap, no_passthrough;
 	char *writer;
 };
 
@@ -31,6 +31,7 @@ static const struct fuse_opt option_specs[] = {
 	TEXT_OPTION(writer),
 	{"show", offsetof(struct raw, show), 1},
 	{"no_dio_mmap", offsetof(struct raw, no_dio_mmap), 1},
+	{"no_passthrough", offsetof(struct raw, no_passthrough), 1},
 	FUSE_OPT_KEY("-h", KEY_HELP),
 	FUSE_OPT_KEY("--help", KEY_HELP),
 	FUSE_OPT_KEY("-V", KEY_VERSION),
@@ -70,6 +71,7 @@ static void print_help(void)
 	       "  -o checkpoint=60s  how often a file that stays open gets a version\n"
 	       "  -o journal_mode=0700  of DIR/.stomp, where the history is kept\n"
 	       "  -o allow_other     let other users in (root does so by itself)\n"
+	       "  -o no_passthrough  read through the daemon, as kernels before 6.9 do\n"
 	       "  -o no_dio_mmap     behave as on kernels before 6.6 (for testing)\n"
 	       "Other options go to the kernel (ro, nodev, ...). See stompfs(8), "
 	       "stomp(1).\n"
@@ -192,6 +194,7 @@ static int parse_values(struct raw *raw)
 	r = r < 0 ? r : parse_mode(raw->journal_mode, &o->journal_mode);
 	o->show = raw->show;
 	o->no_dio_mmap = raw->no_dio_mmap;
+	o->no_passthrough = raw->no_passthrough || raw->no_dio_mmap;
 	o->writer = steal_ptr(raw->writer);
 	free(raw->ttl);
 	free(raw->wait);

@@ -67,6 +67,10 @@ static void put_counters(struct workspace *ws, struct buf *out)
 		{"pending_changes", "Changes held back until their verdict.",
 			&c->pending_changes},
 		{"forks", "Files replaced under mappings of a fenced writer.", &c->forks},
+		{"passthrough_opens", "Files opened that the kernel reads by itself.",
+			&c->passthrough_opens},
+		{"twins", "Inodes made anew for who could not share the readers' mode.",
+			&c->twins},
 		{"invalidations", "Cache invalidations sent to the kernel.",
 			&c->invalidations},
 	};

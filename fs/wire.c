@@ -10,6 +10,13 @@ enum { OPCODE_CREATE = 35, OPCODE_TMPFILE = 51, OPCODE_INIT = 26 };
 #define WIRE_HANDLE_KILLPRIV_V2 (1ULL << 28)
 #define WIRE_INIT_EXT (1ULL << 30)
 #define WIRE_DIRECT_IO_ALLOW_MMAP (1ULL << 36)
+#define WIRE_PASSTHROUGH (1ULL << 37)
+
+#define WIRE_FOPEN_NOFLUSH (1u << 5)
+#define WIRE_FOPEN_PASSTHROUGH (1u << 7)
+
+/* How deep file systems may be stacked, ours included: the backing is not stacked. */
+enum { MAX_STACK_DEPTH = 1 };
 
 /*
  * A request that follows from an answer (the release of what an open gave out) is
@@ -42,13 +49,25 @@ static inline void order_request(struct workspace *ws)
 #endif
 }
 
-/* The INIT reply up to flags2; later fields are not ours to touch. */
+/* The INIT reply as far as we have to do with it. */
 struct init_reply {
 	uint32_t major, minor, max_readahead, flags;
 	uint16_t max_background, congestion_threshold;
 	uint32_t max_write, time_gran;
 	uint16_t max_pages, map_alignment;
-	uint32_t flags2;
+	uint32_t flags2, max_stack_depth;
+};
+
+/* linux/fuse.h's fuse_open_out, of which older headers do not know the last field. */
+struct open_reply {
+	uint64_t fh;
+	uint32_t open_flags;
+	int32_t backing_id;
+};
+
+struct create_reply {
+	struct fuse_entry_out entry;
+	struct open_reply open;
 };
 
 /* The INIT request comes and is answered before anything else: no lock is needed. */
@@ -89,6 +108,8 @@ static void add_flags(struct workspace *ws, struct init_reply *reply)
 
 	if (!ws->options.no_dio_mmap)
 		want |= WIRE_DIRECT_IO_ALLOW_MMAP;
+	if (ws->root && !ws->options.no_passthrough)
+		want |= WIRE_PASSTHROUGH;
 	want &= ws->init_offered;
 	if (!(ws->init_offered & WIRE_INIT_EXT))
 		want &= UINT32_MAX;
@@ -98,6 +119,9 @@ static void add_flags(struct workspace *ws, struct init_reply *reply)
 	reply->flags2 |= (uint32_t)(want >> 32);
 	if (ws->options.no_dio_mmap)
 		reply->flags2 &= ~(uint32_t)(WIRE_DIRECT_IO_ALLOW_MMAP >> 32);
+	if (want & WIRE_PASSTHROUGH)
+		reply->max_stack_depth = MAX_STACK_DEPTH;
+	ws->passthrough = want & WIRE_PASSTHROUGH;
 	ws->dio_mmap = reply->flags2 & (uint32_t)(WIRE_DIRECT_IO_ALLOW_MMAP >> 32);
 }
 
@@ -120,6 +144,74 @@ static ssize_t wire_splice_send(int fdin, off_t *offin, int fdout, off_t *offout
 {
 	order_answer(ud);
 	return splice(fdin, offin, fdout, offout, len, flags);
+}
+
+/* ---- answers ---- */
+
+static struct open_reply open_reply_of(const struct fuse_file_info *fi, int backing_id)
+{
+	struct open_reply reply = {.fh = fi->fh, .backing_id = backing_id};
+
+	reply.open_flags = (fi->direct_io ? FOPEN_DIRECT_IO : 0) |
+			   (fi->keep_cache ? FOPEN_KEEP_CACHE : 0) |
+			   (fi->noflush ? WIRE_FOPEN_NOFLUSH : 0) |
+			   (backing_id ? WIRE_FOPEN_PASSTHROUGH : 0);
+	return reply;
+}
+
+int wire_reply_open(fuse_req_t req, const struct fuse_file_info *fi, int backing_id)
+{
+	struct open_reply reply = open_reply_of(fi, backing_id);
+
+	return fuse_reply_buf(req, (const char *)&reply, sizeof(reply));
+}
+
+static void split_time(double seconds, uint64_t *whole, uint32_t *ns)
+{
+	*whole = (uint64_t)seconds;
+	*ns = (uint32_t)((seconds - (double)*whole) * 1e9);
+}
+
+static struct fuse_entry_out entry_reply_of(const struct fuse_entry_param *e)
+{
+	const struct stat *st = &e->attr;
+	struct fuse_entry_out out = {
+		.nodeid = e->ino,
+		.generation = e->generation,
+		.attr =
+			{
+				.ino = st->st_ino,
+				.mode = st->st_mode,
+				.nlink = (uint32_t)st->st_nlink,
+				.uid = st->st_uid,
+				.gid = st->st_gid,
+				.rdev = (uint32_t)st->st_rdev,
+				.size = (uint64_t)st->st_size,
+				.blksize = (uint32_t)st->st_blksize,
+				.blocks = (uint64_t)st->st_blocks,
+				.atime = (uint64_t)st->st_atim.tv_sec,
+				.mtime = (uint64_t)st->st_mtim.tv_sec,
+				.ctime = (uint64_t)st->st_ctim.tv_sec,
+				.atimensec = (uint32_t)st->st_atim.tv_nsec,
+				.mtimensec = (uint32_t)st->st_mtim.tv_nsec,
+				.ctimensec = (uint32_t)st->st_ctim.tv_nsec,
+			},
+	};
+
+	split_time(e->attr_timeout, &out.attr_valid, &out.attr_valid_nsec);
+	split_time(e->entry_timeout, &out.entry_valid, &out.entry_valid_nsec);
+	return out;
+}
+
+int wire_reply_create(fuse_req_t req, const struct fuse_entry_param *e,
+	const struct fuse_file_info *fi, int backing_id)
+{
+	struct create_reply reply = {
+		.entry = entry_reply_of(e),
+		.open = open_reply_of(fi, backing_id),
+	};
+
+	return fuse_reply_buf(req, (const char *)&reply, sizeof(reply));
 }
 
 int wire_install(struct workspace *ws)

@@ -5,7 +5,7 @@
  * TMPFILE request. The session's reads and writes go through here: the INIT reply gets
  * the flags that kernel and we both want, and TMPFILE arrives as the CREATE it is in all
  * but name (its flags carry O_TMPFILE). With a libfuse that does this itself, nothing is
- * changed.
+ * changed. Nor does it know passthrough: answers to OPEN and CREATE are made here.
  */
 #ifndef STOMP_FS_WIRE_H
 #define STOMP_FS_WIRE_H
@@ -14,5 +14,11 @@
 
 /* After the session is mounted, before its loop. */
 must_check int wire_install(struct workspace *ws);
+
+/* As fuse_reply_open() and fuse_reply_create(); backing_id: 0, or the kernel shall read
+ * that backing file itself. -errno: the caller is gone, the kernel has not taken it. */
+int wire_reply_open(fuse_req_t req, const struct fuse_file_info *fi, int backing_id);
+int wire_reply_create(fuse_req_t req, const struct fuse_entry_param *e,
+	const struct fuse_file_info *fi, int backing_id);
 
 #endif

@@ -35,6 +35,7 @@ struct options {
 	bool foreground, debug;
 	bool show;	       /* .stomp is listed */
 	bool allow_other;      /* root, or user_allow_other */
+	bool no_passthrough;   /* the kernel shall not read the backing by itself */
 	bool no_dio_mmap;      /* behave as on a kernel that cannot map direct-io files */
 	int refusal_errno;     /* EBUSY where both refusals shall read so (S14), else 0 */
 	unsigned journal_mode; /* of the .stomp folder of the backing */
@@ -47,7 +48,7 @@ struct counters {
 	uint64_t lookups, opens, reads, writes, bytes_read, bytes_written;
 	uint64_t grants, takeovers, waits, deadlocks, refused_held, refused_stale;
 	uint64_t refused_fenced, captures, merges, pending_changes, forks, invalidations;
-	uint64_t open_handles;
+	uint64_t open_handles, passthrough_opens, twins;
 };
 
 #define count(ws, what) __atomic_fetch_add(&(ws)->counters.what, 1, __ATOMIC_RELAXED)
@@ -70,6 +71,9 @@ struct workspace {
 	uint64_t init_unique, init_offered; /* wire.c, while INIT is under way */
 	uint64_t wire_order;		    /* wire.c, under a race detector only */
 	bool dio_mmap;			    /* direct-io handles can be mapped shared */
+	bool passthrough;  /* the kernel reads the backing by itself; atomic, goes off once
+			    */
+	uint64_t backings; /* backing files that the kernel has from us; atomic */
 	double cache_s;
 
 	struct inode_table inodes;

@@ -9,8 +9,8 @@
 #include <sys/statvfs.h>
 #include <sys/utsname.h>
 
+#include "base/mounts.h"
 #include "cli/cli.h"
-#include "cli/mounts.h"
 #include "cli/options.h"
 #include "cli/programs.h"
 #include "cli/show.h"

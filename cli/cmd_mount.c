@@ -2,25 +2,26 @@
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mount.h>
 #include <sys/stat.h>
 
+#include "base/mounts.h"
 #include "cli/cli.h"
-#include "cli/mounts.h"
 #include "cli/options.h"
 #include "cli/programs.h"
 #include "cli/workspace.h"
 
-enum { OPT_O, OPT_FOREGROUND };
+enum { OPT_O, OPT_FOREGROUND, OPT_SUPERVISE };
 
 static const struct option_spec options[] = {
 	[OPT_O] = {"options", 'o', "OPTS", "mount options, as stompfs(8) lists them", true},
 	[OPT_FOREGROUND] = {"foreground", 'f', NULL, "stay in the foreground", false},
+	[OPT_SUPERVISE] = {"supervise", 0, NULL,
+		"start the daemon again by itself when it dies", false},
 	{0}};
 
 static const struct command_spec spec = {
 	.name = "mount",
-	.usage = "DIR [MOUNTPOINT] [-o OPTS] [-f]",
+	.usage = "DIR [MOUNTPOINT] [--supervise] [-o OPTS] [-f]",
 	.about = "Make DIR a workspace: mount stompfs over DIR itself (nothing can go "
 		 "round it\n"
 		 "then), or at MOUNTPOINT. A dead mount that a killed daemon left there is "
@@ -28,63 +29,44 @@ static const struct command_spec spec = {
 		 "away first. Shells that already stand in DIR must enter it again: cd "
 		 "\"$PWD\".",
 	.example = "  stomp mount ~/project\n"
-		   "  stomp mount ~/project -o refusal=EBUSY,show",
+		   "  stomp mount ~/project -o refusal=EBUSY,show\n"
+		   "  stomp mount ~/project --supervise",
 	.options = options,
 	.min_args = 1,
 	.max_args = 2,
 };
 
-static int lazy_umount(const char *point)
-{
-	char program[PATH_MAX];
-	int r;
-
-	if (umount2(point, MNT_DETACH | UMOUNT_NOFOLLOW) == 0)
-		return 0;
-	r = -errno;
-	if (r != -EPERM || !program_in_path("fusermount3", program, sizeof(program)))
-		return r;
-	r = program_run((const char *const[]){program, "-u", "-z", "--", point, NULL});
-	return r == 0 ? 0 : r < 0 ? r : -EPERM;
-}
-
 /* What is mounted at this point already: a dead mount is taken away, anything alive is a
  * refusal. STOMP_DONE: the way is free. */
 static int clear_point(const char *point)
 {
-	for (int layers = 0; layers < 16; layers++) {
-		auto_mounts list = {0};
-		const struct mount_row *row;
-		int r = mounts_read(&list);
+	auto_mounts list = {0};
+	const struct mount_row *row;
+	int r = mount_detach_dead(point);
 
-		if (r < 0)
-			return report_errno(spec.name, "/proc/self/mountinfo", r);
-		row = mounts_find(&list, point);
-		if (!row || strncmp(row->type, "fuse", 4) != 0)
-			return STOMP_DONE;
-		r = mount_alive(point);
-		if (r == -ETIMEDOUT) {
-			fprintf(stderr,
-				"stomp mount: a mount at %s is there and does not answer; "
-				"`stomp umount --lazy %s` takes it away\n",
-				point, point);
-			return STOMP_FAILED;
-		}
-		if (r != -ENOTCONN && r != -ECONNABORTED) {
-			if (!mount_is_stompfs(row))
-				return STOMP_DONE;
-			fprintf(stderr,
-				"stomp mount: %s is mounted already (`stomp status %s`)\n",
-				point, point);
-			return STOMP_NO;
-		}
-		r = lazy_umount(point);
-		if (r < 0)
-			return report_errno(spec.name, point, r);
+	if (r < 0)
+		return report_errno(spec.name, point, r);
+	if (r > 0)
 		fprintf(stderr, "took away a dead mount at %s: its daemon was gone\n",
 			point);
+	r = mounts_read(&list);
+	if (r < 0)
+		return report_errno(spec.name, "/proc/self/mountinfo", r);
+	row = mounts_find(&list, point);
+	if (!row || strncmp(row->type, "fuse", 4) != 0)
+		return STOMP_DONE;
+	if (mount_alive(point) == -ETIMEDOUT) {
+		fprintf(stderr,
+			"stomp mount: a mount at %s is there and does not answer; "
+			"`stomp umount --lazy %s` takes it away\n",
+			point, point);
+		return STOMP_FAILED;
 	}
-	return STOMP_FAILED;
+	if (!mount_is_stompfs(row))
+		return STOMP_DONE;
+	fprintf(stderr, "stomp mount: %s is mounted already (`stomp status %s`)\n", point,
+		point);
+	return STOMP_NO;
 }
 
 /* Below a workspace that answers, a second one would only guard what is guarded. */
@@ -124,7 +106,7 @@ static int resolve_point(const char *given, char **point)
 static int start(const char *dir, const char *point, const struct options *o)
 {
 	char program[PATH_MAX];
-	const char *argv[8] = {program, dir, point};
+	const char *argv[10] = {program, dir, point};
 	int n = 3, r;
 
 	if (!program_stompfs(program, sizeof(program))) {
@@ -136,6 +118,10 @@ static int start(const char *dir, const char *point, const struct options *o)
 	if (o->values[OPT_O]) {
 		argv[n++] = "-o";
 		argv[n++] = o->values[OPT_O];
+	}
+	if (o->values[OPT_SUPERVISE]) {
+		argv[n++] = "-o";
+		argv[n++] = "supervise";
 	}
 	if (o->values[OPT_FOREGROUND]) {
 		argv[n++] = "-f";

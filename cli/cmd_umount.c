@@ -6,8 +6,8 @@
 #include <sys/mount.h>
 #include <sys/syscall.h>
 
+#include "base/mounts.h"
 #include "cli/cli.h"
-#include "cli/mounts.h"
 #include "cli/options.h"
 #include "cli/programs.h"
 #include "cli/workspace.h"
@@ -132,7 +132,8 @@ static int daemon_of(const char *point)
 	if (workspace_find(&ws, point) < 0 || strcmp(ws.root, point) != 0 ||
 		workspace_json(&ws, "status.json", "status", &text, &json) < 0)
 		return -1;
-	pid = json_number(json, "pid", 0);
+	/* A supervisor ends last. */
+	pid = json_number(json, "supervisor", 0) ?: json_number(json, "pid", 0);
 	return is_stompfs(pid) ? (int)syscall(SYS_pidfd_open, (pid_t)pid, 0) : -1;
 }
 

@@ -48,13 +48,11 @@ int daemon_start(const char *mountpoint)
 	return ends[1];
 }
 
-void daemon_ready(int report_fd)
+void daemon_cut_terminal(int report_fd)
 {
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 
 	log_setup("stompfs", LOG_LEVEL_WARN, true);
-	if (write(report_fd, "", 1) != 1)
-		log_warn("nobody waits for this mount any more");
 	close(report_fd);
 	(void)!chdir("/");
 	if (null >= 0) {
@@ -63,4 +61,13 @@ void daemon_ready(int report_fd)
 		dup2(null, STDERR_FILENO);
 		close(null);
 	}
+}
+
+void daemon_ready(int report_fd)
+{
+	bool waited = write(report_fd, "", 1) == 1;
+
+	daemon_cut_terminal(report_fd);
+	if (!waited)
+		log_warn("nobody waits for this mount any more");
 }

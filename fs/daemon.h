@@ -16,4 +16,7 @@ must_check int daemon_start(const char *mountpoint);
 /* The mount is being served: let the parent see for itself and go; cut the terminal. */
 void daemon_ready(int report_fd);
 
+/* The same for a supervisor, whose daemon has reported. */
+void daemon_cut_terminal(int report_fd);
+
 #endif

@@ -157,12 +157,14 @@ int inode_root_new(struct workspace *ws, int fd, struct inode **out)
 
 fuse_ino_t inode_id(const struct workspace *ws, const struct inode *inode)
 {
-	return inode == ws->root_inode ? FUSE_ROOT_ID : (fuse_ino_t)(uintptr_t)inode;
+	return inode == ws->root_inode ? FUSE_ROOT_ID : workspace_id(ws, inode);
 }
 
 struct inode *inode_of(const struct workspace *ws, fuse_ino_t id)
 {
-	return id == FUSE_ROOT_ID ? ws->root_inode : (struct inode *)(uintptr_t)id;
+	if (id == FUSE_ROOT_ID)
+		return ws->root_inode;
+	return (struct inode *)(uintptr_t)ID_OF_GENERATION(id);
 }
 
 /* ---- finding ---- */

@@ -8,17 +8,20 @@
 #include <sys/vfs.h>
 
 #include "base/log.h"
+#include "base/mounts.h"
 #include "fs/daemon.h"
 #include "fs/driver.h"
 #include "fs/housekeeper.h"
 #include "fs/notify.h"
 #include "fs/ops.h"
 #include "fs/options.h"
+#include "fs/passthrough.h"
 #include "fs/policy_file.h"
 #include "fs/procscan.h"
 #include "fs/recover.h"
 #include "fs/refuse.h"
 #include "fs/retire.h"
+#include "fs/supervise.h"
 #include "fs/vtree.h"
 #include "fs/wire.h"
 
@@ -89,7 +92,8 @@ static int open_stomp_folder(struct daemon *d)
 	return 0;
 }
 
-static int open_backing(struct daemon *d)
+/* Before the mount can be in the way. */
+static int open_root(struct daemon *d)
 {
 	struct workspace *ws = &d->ws;
 	struct statfs fs;
@@ -105,7 +109,7 @@ static int open_backing(struct daemon *d)
 			ws->options.source);
 		return -EBUSY;
 	}
-	return open_stomp_folder(d);
+	return 0;
 }
 
 static int open_journal(struct daemon *d)
@@ -282,13 +286,41 @@ static int serve_loop(struct workspace *ws)
 
 	if (!config)
 		return -ENOMEM;
-	fuse_loop_cfg_set_clone_fd(config, 1);
+	/* What was read through a descriptor of the daemon's own ends with it; what was
+	 * read through the one that the supervisor keeps can be sent again. */
+	fuse_loop_cfg_set_clone_fd(config, !ws->supervised.supervisor);
 	fuse_loop_cfg_set_max_threads(config, MAX_THREADS);
 	fuse_loop_cfg_set_idle_threads(config, 16);
 	r = fuse_session_loop_mt(ws->session, config);
 	fuse_loop_cfg_destroy(config);
 	/* A signal that ended the loop is a way to unmount, not a failure. */
 	return r < 0 ? r : 0;
+}
+
+static int connect_kernel(struct workspace *ws)
+{
+	char ours[32];
+	const char *where = ws->options.mountpoint;
+
+	if (ws->supervised.fuse_fd >= 0) {
+		snprintf(ours, sizeof(ours), "/dev/fd/%d", ws->supervised.fuse_fd);
+		where = ours;
+	}
+	/* When it fails, libfuse has said why. */
+	return fuse_session_mount(ws->session, where) < 0 ? -EIO : 0;
+}
+
+/* libfuse takes away what it has mounted itself; an earlier daemon's mount is ours to
+ * take, if it is still there. */
+static void disconnect_kernel(struct workspace *ws)
+{
+	unsigned major = ws->mount_major, minor = ws->mount_minor;
+
+	fuse_session_unmount(ws->session);
+	if (ws->supervised.fuse_fd >= 0 && procscan_find_mount(ws) == 0 &&
+		ws->mount_major == major && ws->mount_minor == minor &&
+		mount_detach(ws->options.mountpoint) < 0)
+		log_warn("%s cannot be unmounted: %m", ws->options.mountpoint);
 }
 
 static int serve(struct daemon *d, struct fuse_args *args)
@@ -304,15 +336,19 @@ static int serve(struct daemon *d, struct fuse_args *args)
 	if (!ws->session)
 		return -EINVAL; /* libfuse has said which option it does not know */
 	r = fuse_set_signal_handlers(ws->session) < 0 ? -EIO : 0;
-	if (r == 0 && fuse_session_mount(ws->session, ws->options.mountpoint) < 0)
-		r = -EIO; /* libfuse has said why */
+	if (r == 0)
+		r = connect_kernel(ws);
 	if (r == 0) {
 		r = procscan_find_mount(ws);
 		if (r == 0)
 			r = wire_install(ws);
+		if (r == 0 && ws->supervised.fuse_fd >= 0) {
+			passthrough_drop_all(ws, d->lock_fd);
+			r = wire_go_on(ws);
+		}
 		if (r == 0)
 			r = serve_loop(ws);
-		fuse_session_unmount(ws->session);
+		disconnect_kernel(ws);
 	}
 	fuse_remove_signal_handlers(ws->session);
 	close_workspace(ws);
@@ -329,6 +365,7 @@ int main(int argc, char **argv)
 
 	log_setup("stompfs", LOG_LEVEL_INFO, false);
 	ws->clock = clock_system();
+	ws->supervised = (struct supervised){.channel = -1, .fuse_fd = -1};
 	r = options_parse(&ws->options, &args);
 	if (r < 0)
 		return EXIT_USAGE;
@@ -342,7 +379,13 @@ int main(int argc, char **argv)
 		if (d.report_fd < 0)
 			return EXIT_FAILED;
 	}
-	r = open_backing(&d);
+	r = open_root(&d);
+	if (r == 0 && ws->options.supervise)
+		r = supervise(&ws->supervised, &ws->options, d.report_fd);
+	if (r == 0 && ws->supervised.generation)
+		d.report_fd = -1; /* whoever waited has heard of the first */
+	if (r == 0)
+		r = open_stomp_folder(&d);
 	if (r == 0)
 		r = open_workspace(&d);
 	if (r == 0)

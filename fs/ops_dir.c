@@ -18,7 +18,7 @@ struct dir_handle {
 
 static struct dir_handle *dir_of(const struct fuse_file_info *fi)
 {
-	return (struct dir_handle *)(uintptr_t)fi->fh;
+	return (struct dir_handle *)(uintptr_t)ID_OF_GENERATION(fi->fh);
 }
 
 static void do_opendir(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
@@ -47,7 +47,7 @@ static void do_opendir(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 	}
 	pthread_mutex_init(&d->lock, NULL);
 	d->is_root = id == FUSE_ROOT_ID;
-	fi->fh = (uintptr_t)d;
+	fi->fh = workspace_id(ws, d); /* the root has the same id for every daemon */
 	fi->cache_readdir = 0;
 	if (fuse_reply_open(req, fi) < 0) {
 		closedir(d->dir);

@@ -3,15 +3,17 @@
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/vfs.h>
 
 #include "base/log.h"
+#include "base/mounts.h"
 
 enum key { KEY_HELP, KEY_VERSION, KEY_FOREGROUND, KEY_DEBUG, KEY_ALLOW_OTHER, KEY_IGNORED };
 
 struct raw {
 	struct options *o;
 	char *ttl, *wait, *linger, *settle, *checkpoint, *refusal, *journal_mode;
-	int show, no_dio_mmap, no_passthrough;
+	int show, no_dio_mmap, no_passthrough, supervise, no_handover;
 	char *writer;
 };
 
@@ -32,6 +34,8 @@ static const struct fuse_opt option_specs[] = {
 	{"show", offsetof(struct raw, show), 1},
 	{"no_dio_mmap", offsetof(struct raw, no_dio_mmap), 1},
 	{"no_passthrough", offsetof(struct raw, no_passthrough), 1},
+	{"supervise", offsetof(struct raw, supervise), 1},
+	{"no_handover", offsetof(struct raw, no_handover), 1},
 	FUSE_OPT_KEY("-h", KEY_HELP),
 	FUSE_OPT_KEY("--help", KEY_HELP),
 	FUSE_OPT_KEY("-V", KEY_VERSION),
@@ -70,9 +74,11 @@ static void print_help(void)
 	       "  -o settle=250ms    how old a read must be to count as having been seen\n"
 	       "  -o checkpoint=60s  how often a file that stays open gets a version\n"
 	       "  -o journal_mode=0700  of DIR/.stomp, where the history is kept\n"
+	       "  -o supervise       start the daemon again by itself when it dies\n"
 	       "  -o allow_other     let other users in (root does so by itself)\n"
 	       "  -o no_passthrough  read through the daemon, as kernels before 6.9 do\n"
 	       "  -o no_dio_mmap     behave as on kernels before 6.6 (for testing)\n"
+	       "  -o no_handover     supervise as on kernels before 6.16 (for testing)\n"
 	       "Other options go to the kernel (ro, nodev, ...). See stompfs(8), "
 	       "stomp(1).\n"
 	       "\n"
@@ -195,6 +201,8 @@ static int parse_values(struct raw *raw)
 	o->show = raw->show;
 	o->no_dio_mmap = raw->no_dio_mmap;
 	o->no_passthrough = raw->no_passthrough || raw->no_dio_mmap;
+	o->supervise = raw->supervise;
+	o->no_handover = raw->no_handover;
 	o->writer = steal_ptr(raw->writer);
 	free(raw->ttl);
 	free(raw->wait);
@@ -206,10 +214,25 @@ static int parse_values(struct raw *raw)
 	return r;
 }
 
+static int clear_dead_mount(const char *path)
+{
+	auto_free char *point = strdup(path);
+	int r = point ? mount_resolve(&point) : -ENOMEM;
+
+	return r < 0 ? r : mount_detach_dead(point);
+}
+
+/* Absolute. A mount that a killed daemon left there is taken away first, so that mount(8)
+ * and fstab get over it as `stomp mount` does. */
 static int resolve(char **path, const char *what)
 {
-	char *absolute = realpath(*path, NULL);
+	char *absolute;
+	struct statfs st;
 
+	/* Not realpath() or stat(): the kernel may answer those from its cache. */
+	if (statfs(*path, &st) < 0 && errno == ENOTCONN && clear_dead_mount(*path) > 0)
+		log_info("took away a dead mount at %s: its daemon was gone", *path);
+	absolute = realpath(*path, NULL);
 	if (!absolute) {
 		log_error("%s %s: %s", what, *path,
 			errno == ENOTCONN

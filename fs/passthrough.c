@@ -154,3 +154,13 @@ void passthrough_forget(struct workspace *ws, struct inode *inode)
 {
 	backing_close(ws, inode);
 }
+
+void passthrough_drop_all(struct workspace *ws, int any_file)
+{
+	struct backing_map map = {.fd = any_file};
+	int last = ioctl(fuse_session_fd(ws->session), DEV_IOC_BACKING_OPEN, &map);
+
+	/* The kernel counts upwards. */
+	for (uint32_t id = 1; last > 0 && id <= (uint32_t)last; id++)
+		(void)ioctl(fuse_session_fd(ws->session), DEV_IOC_BACKING_CLOSE, &id);
+}

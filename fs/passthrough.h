@@ -54,4 +54,8 @@ void passthrough_release(struct workspace *ws, struct handle *h);
 /* The inode is about to be freed: the kernel lets go of its backing file. */
 void passthrough_forget(struct workspace *ws, struct inode *inode);
 
+/* An earlier daemon's backing files, which nobody can name any more: let the kernel close
+ * those that are not open. any_file: a regular file. */
+void passthrough_drop_all(struct workspace *ws, int any_file);
+
 #endif

@@ -230,12 +230,19 @@ static void sweep_shadows(struct workspace *ws)
 
 static void announce(struct recovery *rc)
 {
+	const struct supervised *s = &rc->ws->supervised;
 	auto_buf text = {0};
 	struct event e = {.time_ns = clock_wall_ns(rc->ws->clock), .kind = "recover"};
 
-	buf_printf(&text,
-		"the daemon had ended without unmounting: %u unfinished change%s recorded",
-		rc->recovered, rc->recovered == 1 ? "" : "s");
+	if (s->generation)
+		buf_printf(&text, "the daemon ended with %s and was started again",
+			s->last_end);
+	else
+		buf_puts(&text, "the daemon had ended without unmounting");
+	buf_printf(&text, ": %u unfinished change%s recorded", rc->recovered,
+		rc->recovered == 1 ? "" : "s");
+	if (s->generation)
+		buf_puts(&text, "; what was open answers ESTALE, open it again");
 	e.text = text.data;
 	if (journal_next_seq(rc->ws->journal, &e.seq) == 0)
 		(void)!journal_event(rc->ws->journal, &e);
@@ -258,7 +265,7 @@ int recover(struct workspace *ws, int root_fd, unsigned *recovered)
 	for (size_t i = 0; i < rc.n_left; i++)
 		intents_end(ws->intents, left[i].slot);
 	sweep_shadows(ws);
-	if (rc.recovered)
+	if (rc.recovered || ws->supervised.generation)
 		announce(&rc);
 	*recovered = rc.recovered;
 	return 0;

@@ -280,7 +280,7 @@ static void reply_entry(fuse_req_t req, struct vspec *spec)
 		fuse_reply_err(req, ENOMEM);
 		return;
 	}
-	entry.ino = (uintptr_t)node | 1;
+	entry.ino = workspace_id(ws, node) | 1;
 	entry.entry_timeout = is_fixed(node) ? FIXED_TIMEOUT_S : 0;
 	stat_node(ws->vtree, node, &entry.attr);
 	if (fuse_reply_entry(req, &entry) < 0)

@@ -115,7 +115,7 @@ typedef void vrender_fn(const struct vreader *r, struct buf *out);
 
 static inline struct vnode *vnode_of(fuse_ino_t id)
 {
-	return (struct vnode *)(uintptr_t)(id & ~(fuse_ino_t)1);
+	return (struct vnode *)(uintptr_t)(ID_OF_GENERATION(id) & ~(fuse_ino_t)1);
 }
 
 static inline struct vhandle *vhandle_of(const struct fuse_file_info *fi)

@@ -123,6 +123,16 @@ static void status_mount(struct workspace *ws, struct buf *out)
 	buf_put_span(out, age_ns);
 	buf_printf(out, "), pid %d\nversions  stompfs %s, libfuse %s, kernel %.32s\n",
 		(int)getpid(), STOMPFS_VERSION, fuse_pkgversion(), uts.release);
+	if (ws->supervised.supervisor)
+		buf_printf(out, "restarts  %u, by supervisor %d", ws->supervised.generation,
+			(int)ws->supervised.supervisor);
+	if (ws->supervised.generation) {
+		buf_puts(out, "; the last ");
+		buf_put_time(out, ws->supervised.last_end_wall_ns);
+		buf_printf(out, ", after %s", ws->supervised.last_end);
+	}
+	if (ws->supervised.supervisor)
+		buf_putc(out, '\n');
 }
 
 static void status_figures(

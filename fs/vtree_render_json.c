@@ -45,6 +45,10 @@ void vdoc_status_json(const struct vreader *r, struct buf *out)
 	json_string(out, "kernel", uts.release);
 	json_bool(out, "passthrough", false);
 	json_bool(out, "dio_mmap", ws->dio_mmap);
+	json_number(out, "supervisor", (uint64_t)ws->supervised.supervisor);
+	json_number(out, "restarts", ws->supervised.generation);
+	json_string(out, "last_end",
+		ws->supervised.generation ? ws->supervised.last_end : NULL);
 	buf_puts(out, "}\n");
 }
 

@@ -4,8 +4,16 @@
 #include <string.h>
 #include <sys/uio.h>
 
+#include "fs/wire_stale.h"
+
 /* Values of the protocol that older kernel headers lack. */
-enum { OPCODE_CREATE = 35, OPCODE_TMPFILE = 51, OPCODE_INIT = 26 };
+enum {
+	OPCODE_CREATE = 35,
+	OPCODE_TMPFILE = 51,
+	OPCODE_INIT = 26,
+	NOTIFY_RESEND = 7,
+	NOTIFY_INC_EPOCH = 8,
+};
 
 #define WIRE_HANDLE_KILLPRIV_V2 (1ULL << 28)
 #define WIRE_INIT_EXT (1ULL << 30)
@@ -85,11 +93,46 @@ static void look_at_init(struct workspace *ws, const char *data, size_t size)
 		memcpy(&flags2, data + sizeof(header) + 4 * sizeof(uint32_t),
 			sizeof(flags2));
 	ws->init_offered = in.flags | (uint64_t)flags2 << 32;
+	if (ws->supervised.supervisor && ws->supervised.fuse_fd < 0 &&
+		size <= sizeof(ws->supervised.init)) {
+		memcpy(ws->supervised.init, data, size);
+		ws->supervised.init_size = size;
+	}
+}
+
+static int answer(int fd, const void *request, int error)
+{
+	struct fuse_in_header in;
+	struct fuse_out_header out = {.len = sizeof(out), .error = error};
+
+	memcpy(&in, request, sizeof(in));
+	out.unique = in.unique;
+	/* ENOENT: the caller was interrupted and waits no more. */
+	return write(fd, &out, sizeof(out)) < 0 && errno != ENOENT ? -errno : 0;
+}
+
+/* The next request that is for us; the others are answered here. */
+static ssize_t read_ours(int fd, void *buf, size_t size, const struct workspace *ws)
+{
+	for (;;) {
+		ssize_t n = read(fd, buf, size);
+		int stale;
+
+		if (n < (ssize_t)sizeof(struct fuse_in_header) ||
+			ws->supervised.generation == 0)
+			return n;
+		stale = stale_check(ws->supervised.generation, buf, (size_t)n);
+		if (stale == STALE_NOT)
+			return n;
+		if (stale != STALE_DROP &&
+			answer(fd, buf, stale == STALE_DONE ? 0 : stale) < 0)
+			return -1;
+	}
 }
 
 static ssize_t wire_read(int fd, void *buf, size_t size, void *userdata)
 {
-	ssize_t n = read(fd, buf, size);
+	ssize_t n = read_ours(fd, buf, size, userdata);
 	struct fuse_in_header *header = buf;
 
 	order_request(userdata);
@@ -134,6 +177,10 @@ static ssize_t wire_writev(int fd, struct iovec *iov, int count, void *userdata)
 		count == 2 && iov[1].iov_len >= sizeof(struct init_reply)) {
 		add_flags(ws, iov[1].iov_base);
 		ws->init_unique = 0;
+		if (ws->supervised.fuse_fd >= 0) /* answered by the first daemon */
+			return (ssize_t)(iov[0].iov_len + iov[1].iov_len);
+		if (ws->supervised.supervisor)
+			supervise_tell(&ws->supervised, fuse_session_fd(ws->session));
 	}
 	order_answer(ws);
 	return writev(fd, iov, count);
@@ -223,4 +270,34 @@ int wire_install(struct workspace *ws)
 	};
 
 	return fuse_session_custom_io(ws->session, &io, fuse_session_fd(ws->session));
+}
+
+/* A message of ours to the kernel that has no body. */
+static int notify(int fd, int code)
+{
+	struct fuse_out_header out = {.len = sizeof(out), .error = code};
+
+	return write(fd, &out, sizeof(out)) < 0 ? -errno : 0;
+}
+
+int wire_go_on(struct workspace *ws)
+{
+	struct supervised *s = &ws->supervised;
+	struct fuse_buf init = {.size = s->init_size, .mem = s->init};
+	int fd = fuse_session_fd(ws->session), r;
+
+	look_at_init(ws, s->init, s->init_size);
+	fuse_session_process_buf(ws->session, &init);
+	if (ws->init_unique)
+		return -EPROTO; /* libfuse has said why */
+	supervise_tell(s, fd);
+	/* Names first: from here on no path leads to an old node. */
+	r = notify(fd, NOTIFY_INC_EPOCH);
+	if (r == 0)
+		r = fuse_lowlevel_notify_inval_inode(ws->session, FUSE_ROOT_ID, -1, 0);
+	if (r == 0 || r == -ENOENT)
+		r = notify(fd, NOTIFY_RESEND);
+	if (r == -ENODEV)
+		return 0; /* unmounted meanwhile: the loop will see */
+	return r;
 }

@@ -5,7 +5,9 @@
  * TMPFILE request. The session's reads and writes go through here: the INIT reply gets
  * the flags that kernel and we both want, and TMPFILE arrives as the CREATE it is in all
  * but name (its flags carry O_TMPFILE). With a libfuse that does this itself, nothing is
- * changed. Nor does it know passthrough: answers to OPEN and CREATE are made here.
+ * changed. Nor does it know passthrough: answers to OPEN and CREATE are made here. Under
+ * a supervisor, requests about an earlier daemon's nodes and handles are answered here
+ * (wire_stale.h).
  */
 #ifndef STOMP_FS_WIRE_H
 #define STOMP_FS_WIRE_H
@@ -20,5 +22,10 @@ must_check int wire_install(struct workspace *ws);
 int wire_reply_open(fuse_req_t req, const struct fuse_file_info *fi, int backing_id);
 int wire_reply_create(fuse_req_t req, const struct fuse_entry_param *e,
 	const struct fuse_file_info *fi, int backing_id);
+
+/* The connection is an earlier daemon's (supervise.h): let libfuse see the INIT it began
+ * with, whose answer stays here, and make the kernel forget what it was told. Instead of
+ * waiting for an INIT; before the loop. */
+must_check int wire_go_on(struct workspace *ws);
 
 #endif

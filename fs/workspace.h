@@ -15,6 +15,7 @@
 #include "base/clock.h"
 #include "fs/inode.h"
 #include "fs/lineage.h"
+#include "fs/supervise.h"
 #include "journal/intent.h"
 #include "journal/journal.h"
 #include "policy/claims.h"
@@ -34,6 +35,8 @@ struct options {
 	char *writer;		   /* W1a: -o writer=NAME */
 	bool foreground, debug;
 	bool show;	       /* .stomp is listed */
+	bool supervise;	       /* a process of ours starts the daemon again */
+	bool no_handover;      /* as on a kernel where a connection cannot be taken over */
 	bool allow_other;      /* root, or user_allow_other */
 	bool no_passthrough;   /* the kernel shall not read the backing by itself */
 	bool no_dio_mmap;      /* behave as on a kernel that cannot map direct-io files */
@@ -57,6 +60,7 @@ struct counters {
 
 struct workspace {
 	struct options options;
+	struct supervised supervised;
 	struct fuse_session *session;
 	const struct clock *clock;
 	int64_t mounted_ns, mounted_wall_ns;
@@ -103,6 +107,15 @@ struct workspace {
 static inline struct workspace *workspace_of(fuse_req_t req)
 {
 	return fuse_req_userdata(req);
+}
+
+/* What the kernel is given for an address of ours: it says which daemon gave it out. */
+static inline uint64_t workspace_id(const struct workspace *ws, const void *of)
+{
+	uint64_t id = (uintptr_t)of;
+
+	assert(ID_OF_GENERATION(id) == id);
+	return id | (uint64_t)ws->supervised.generation << GENERATION_SHIFT;
 }
 
 static inline int64_t workspace_now(const struct workspace *ws)

@@ -2,10 +2,11 @@
  * mounts.h - which stompfs mounts there are, and whether they answer.
  *
  * Reads /proc/self/mountinfo. mount_alive() asks the mount itself, in a child that is
- * given up after two seconds, so that a hung daemon does not hang the command.
+ * given up after two seconds, so that a hung daemon does not hang the caller. For
+ * processes with one thread. Errors are -errno.
  */
-#ifndef STOMP_CLI_MOUNTS_H
-#define STOMP_CLI_MOUNTS_H
+#ifndef STOMP_BASE_MOUNTS_H
+#define STOMP_BASE_MOUNTS_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -38,5 +39,12 @@ bool mount_is_stompfs(const struct mount_row *row);
 
 /* 0 it answers; -ENOTCONN its daemon is gone; -ETIMEDOUT it does not answer; -errno. */
 int mount_alive(const char *point);
+
+/* Take the topmost mount at point away, also while it is in use: by ourselves, else by
+ * fusermount3. */
+must_check int mount_detach(const char *point);
+
+/* Take away every stompfs on top at point whose daemon is gone; how many there were. */
+must_check int mount_detach_dead(const char *point);
 
 #endif

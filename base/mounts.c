@@ -1,14 +1,16 @@
-#include "cli/mounts.h"
+#include "base/mounts.h"
 
 #include <poll.h>
 #include <signal.h>
+#include <spawn.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
-#define ALIVE_WAIT_MS 2000
+enum { ALIVE_WAIT_MS = 2000, LAYERS_MAX = 16 };
 
 void mounts_done(struct mount_list *list)
 {
@@ -141,4 +143,48 @@ int mount_alive(const char *point)
 	if (waitpid(pid, &status, 0) < 0)
 		return -errno;
 	return WIFEXITED(status) ? -WEXITSTATUS(status) : -EIO;
+}
+
+static int fusermount_detach(const char *point)
+{
+	extern char **environ;
+	const char *argv[] = {"fusermount3", "-u", "-z", "--", point, NULL};
+	int status;
+	pid_t pid;
+	int r = posix_spawnp(&pid, argv[0], NULL, NULL, (char *const *)argv, environ);
+
+	if (r != 0)
+		return -r;
+	while (waitpid(pid, &status, 0) < 0) {
+		if (errno != EINTR)
+			return -errno;
+	}
+	return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -EPERM;
+}
+
+int mount_detach(const char *point)
+{
+	int r = umount2(point, MNT_DETACH | UMOUNT_NOFOLLOW) == 0 ? 0 : -errno;
+
+	return r == -EPERM ? fusermount_detach(point) : r;
+}
+
+int mount_detach_dead(const char *point)
+{
+	for (int n = 0; n < LAYERS_MAX; n++) {
+		auto_mounts list = {0};
+		int r = mounts_read(&list);
+
+		if (r < 0)
+			return r;
+		if (!mount_is_stompfs(mounts_find(&list, point)))
+			return n;
+		r = mount_alive(point);
+		if (r != -ENOTCONN && r != -ECONNABORTED)
+			return n;
+		r = mount_detach(point);
+		if (r < 0)
+			return r;
+	}
+	return LAYERS_MAX;
 }

@@ -230,10 +230,11 @@ const struct rule *file_rule(
 /* Who counts as having made the content of a version; nobody for what was found. */
 static struct writer *author_of_version(struct workspace *ws, const struct version *v)
 {
-	if (!v->author.name || v->kind == VERSION_INITIAL || v->kind == VERSION_EXTERNAL)
-		return NULL;
-	if (v->flags & VERSION_MERGED) /* of two writers: no one's own */
+	/* Of two writers, or made round the mount: no one's own. */
+	if (v->kind == VERSION_EXTERNAL || (v->flags & (VERSION_MERGED | VERSION_OUTSIDE)))
 		return identity_daemon(ws->identity)->writer;
+	if (!v->author.name || v->kind == VERSION_INITIAL)
+		return NULL;
 	return identity_writer(ws->identity, v->author.name, v->author.uid);
 }
 
@@ -253,6 +254,7 @@ static void head_from_version(struct workspace *ws, struct head *h, const struct
 	h->content.seq = v->seq;
 	h->content.made_ns = ws->mounted_ns; /* the safe side: not before we looked */
 	h->content.author = author_of_version(ws, v);
+	h->outside = v->kind == VERSION_EXTERNAL || (v->flags & VERSION_OUTSIDE);
 }
 
 /* MOVE and MODE versions keep the content: find the version that made it. */
@@ -275,11 +277,8 @@ static void head_find_content(struct workspace *ws, struct head *h, const struct
 		version_row_done(&row);
 		row = before;
 		v = &row.v;
-		h->content.author = NULL;
-		if (v->author.name && v->kind != VERSION_INITIAL &&
-			v->kind != VERSION_EXTERNAL)
-			h->content.author = identity_writer(
-				ws->identity, v->author.name, v->author.uid);
+		h->content.author = author_of_version(ws, v);
+		h->outside = v->kind == VERSION_EXTERNAL;
 		h->content.seq = v->seq;
 	}
 	version_row_done(&row);

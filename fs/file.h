@@ -46,6 +46,12 @@ struct head {
 	uid_t uid;
 	gid_t gid;
 	int64_t mtime_ns, previous_mtime_ns; /* S12: 0 when there is no such version */
+	/* external.h: */
+	bool outside;		/* the content was put there round the mount */
+	bool checked;		/* what is there was held against it, once at least */
+	int64_t seen_mtime_ns;	/* of the file when it was last known to be this version */
+	uint64_t noticed_seq;	/* of a version that is yet to be recorded; 0: none */
+	uint64_t noticed_epoch; /* workspace.rule_epoch at that time */
 };
 
 /* From a writer's first change to the release of its last writable handle (V1). */
@@ -55,6 +61,7 @@ struct session {
 	bool dirty;	    /* something changed since the last version */
 	bool merged;	    /* what was put there is of two writers */
 	bool judged;	    /* a change of it was found fresh, or has passed its test */
+	bool closed;	    /* the intent says so */
 	uint64_t epoch, base_number;
 	uint32_t slot;	       /* the intent */
 	int64_t checkpoint_ns; /* when it is due, boot clock */

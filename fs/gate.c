@@ -1,3 +1,4 @@
+#include "fs/external.h"
 #include "fs/gate_internal.h"
 #include "fs/inode.h"
 #include "fs/pending.h"
@@ -220,6 +221,19 @@ int gate_check_folder(struct op *op, const struct buf *path, const char *asked)
 	return r;
 }
 
+/* What happened to the path round the mount is recorded before anything else does. */
+static int check_outside(struct change *c)
+{
+	int r = 0;
+
+	if (c->inode && c->file->inode == c->inode)
+		r = external_check(c->ws, c->file, c->path, c->path_len, EXTERNAL_LOOK);
+	else if (!c->inode && c->parent)
+		r = external_check_missing(
+			c->ws, c->file, c->parent, c->name, c->path, c->path_len);
+	return r < 0 ? r : 0;
+}
+
 int gate_enter(struct change *c)
 {
 	const struct rule *rule = file_rule(c->ws, c->file, c->path, c->path_len);
@@ -233,6 +247,8 @@ int gate_enter(struct change *c)
 	r = journal_health(c->ws->journal);
 	if (r == 0)
 		r = file_load_head(c->ws, c->file, c->path, c->path_len);
+	if (r == 0)
+		r = check_outside(c);
 	if (r == 0)
 		r = check_mode(c);
 	if (r == 0)

@@ -43,6 +43,8 @@ struct change {
 	const char *asked; /* "open", "write", "rename", … for messages */
 	const char *path;
 	size_t path_len;
+	struct inode *parent; /* no inode: where it is to be, and as what; else NULL */
+	const char *name;
 	enum intent_kind intent;
 	struct inode *moved; /* INTENT_RENAME: the inode that is to be at to_path */
 	const char *from_path, *to_path; /* INTENT_RENAME */

@@ -108,6 +108,8 @@ void gate_observe(struct workspace *ws, struct file *f, struct process *p)
 	}
 	/* A head that was never asked for is older than anything made from now on. */
 	seq = f->head.loaded ? f->head.content.seq : journal_last_seq(ws->journal);
+	if (f->head.noticed_seq)
+		seq = f->head.noticed_seq;
 	if (!seq)
 		seq = 1;
 	f->seen.most = rules_observations(__atomic_load_n(&ws->rules, __ATOMIC_ACQUIRE));

@@ -82,7 +82,7 @@ void handle_describe(struct workspace *ws, struct handle *h, struct fuse_file_in
 	/* A guarded write must be refused before any page shows it: direct io. Where the
 	 * kernel cannot map direct-io files, those that may be mapped stay cached. */
 	fi->direct_io = handle_is_direct(h);
-	fi->keep_cache = h->io == IO_CACHED;
+	fi->keep_cache = h->io == IO_CACHED && !h->drop_pages;
 	fi->noflush = !(h->guarded && h->writable);
 }
 

@@ -36,6 +36,7 @@ struct handle {
 	bool counted_as_cached;
 	int backing_id;
 	bool readable, writable, append;
+	bool drop_pages;	/* what the kernel has cached was changed round the mount */
 	bool mappable;		/* may carry a shared writable mapping */
 	bool privilege_dropped; /* suid and sgid were looked at by a first write */
 	/* file.lock: */

@@ -3,6 +3,7 @@
 #include <string.h>
 #include <sys/xattr.h>
 
+#include "fs/external.h"
 #include "fs/notify.h"
 #include "fs/ops.h"
 #include "fs/pending.h"
@@ -157,30 +158,44 @@ static void times_wanted(const struct op *op, struct timespec times[2])
 }
 
 /* S12: whatever is asked for, a version's mtime stays above that of the one before. */
-static void raise_times(struct workspace *ws, struct inode *inode, struct timespec *mtime)
+static void raise_times(const struct file *f, struct timespec *mtime)
 {
-	auto_buf path = {0};
-	struct file *f;
-	int64_t floor, wanted;
+	int64_t floor = f->session.by && f->session.dirty ? f->head.mtime_ns
+							  : f->head.previous_mtime_ns;
+	int64_t wanted = mtime->tv_sec * NS_PER_S + mtime->tv_nsec;
 
-	if (mtime->tv_nsec == UTIME_OMIT || mtime->tv_nsec == UTIME_NOW ||
-		!S_ISREG(inode->type))
+	if (!f->head.exists || !floor || wanted > floor)
 		return;
-	f = file_lock_of(ws, inode);
+	wanted = floor + NS_PER_MS;
+	mtime->tv_sec = wanted / NS_PER_S;
+	mtime->tv_nsec = wanted % NS_PER_S;
+}
+
+static int set_file_times(
+	struct op *op, struct inode *inode, const char *proc_path, struct timespec times[2])
+{
+	struct file *f = file_lock_of(op->ws, inode);
+	auto_buf path = {0};
+	bool was_closed;
+	int r;
+
 	if (!f)
-		return;
-	if (inode_path(inode, &path) == 0)
-		(void)!file_load_head(ws, f, path.data, path.len);
-	floor = f->session.by && f->session.dirty ? f->head.mtime_ns
-						  : f->head.previous_mtime_ns;
-	wanted = mtime->tv_sec * NS_PER_S + mtime->tv_nsec;
-	if (f->head.exists && floor && wanted <= floor) {
-		wanted = floor + NS_PER_MS;
-		mtime->tv_sec = wanted / NS_PER_S;
-		mtime->tv_nsec = wanted % NS_PER_S;
+		return -ENOMEM;
+	if (inode_path(inode_current(inode), &path) == 0)
+		(void)!file_load_head(op->ws, f, path.data, path.len);
+	if (times[1].tv_nsec != UTIME_OMIT && times[1].tv_nsec != UTIME_NOW)
+		raise_times(f, &times[1]);
+	was_closed = f->session.closed;
+	session_mark_open(op->ws, f); /* as what it was closed is no longer so */
+	r = utimensat(op->ws->proc_fd, proc_path, times, 0) < 0 ? -errno : 0;
+	if (was_closed) {
+		auto_close int fd = inode_open(op->ws, inode, O_RDONLY);
+
+		session_mark_closed(op->ws, f, fd);
 	}
 	file_unlock(f);
-	file_put(ws, f);
+	file_put(op->ws, f);
+	return r;
 }
 
 static int set_times(struct op *op, struct inode *inode, const char *proc_path)
@@ -188,7 +203,8 @@ static int set_times(struct op *op, struct inode *inode, const char *proc_path)
 	struct timespec times[2] = {{0}};
 
 	times_wanted(op, times);
-	raise_times(op->ws, inode, &times[1]);
+	if (S_ISREG(inode->type))
+		return set_file_times(op, inode, proc_path, times);
 	if (S_ISLNK(inode->type)) { /* /proc/self/fd of a symlink's O_PATH would follow it
 				     */
 		int fd = inode_fd_get(op->ws, inode), r;
@@ -257,7 +273,9 @@ static int record_mode(struct op *op, struct inode *inode, bool before)
 	if (r < 0 || (f->session.by && f->session.dirty))
 		goto out;
 	if (before) { /* V2 */
-		r = session_record_initial(op->ws, f, path.data, path.len);
+		r = external_check(op->ws, f, path.data, path.len, EXTERNAL_LOOK);
+		if (r >= 0)
+			r = session_record_initial(op->ws, f, path.data, path.len);
 		goto out;
 	}
 	r = inode_stat(op->ws, inode, &st);

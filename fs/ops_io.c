@@ -6,6 +6,7 @@
 #include "fs/pending.h"
 #include "fs/procscan.h"
 #include "fs/refuse.h"
+#include "fs/session.h"
 #include "fs/vtree.h"
 
 /* ---- read ---- */
@@ -212,11 +213,10 @@ static ssize_t write_guarded(struct op *op, struct handle *h, struct file *f)
 		r = journal_health(op->ws->journal);
 		if (r < 0)
 			return r; /* V7 */
+		session_mark_open(op->ws, f);
 		n = write_unguarded(op, h);
 		if (n > 0)
 			f->session.dirty = true;
-		if (h->flushed)
-			intents_mark_open(op->ws->intents, f->session.slot);
 		h->flushed = false;
 		/* L2: pages that are written back tell of stores made some time ago. */
 		if (!op->fi.writepage)
@@ -360,6 +360,7 @@ static ssize_t change_through(struct op *op, struct handle *h, enum change_shape
 			goto out;
 		}
 	} else {
+		session_mark_open(op->ws, f);
 		c.guarded = true;
 	}
 	n = act(op, h->fd);
@@ -470,7 +471,7 @@ static int resolve(struct workspace *ws, struct handle *h, fuse_req_t req, bool 
 		if (!is_close || !procscan_has_open(ws, h->by->writer, f->inode->ino, true))
 			r = pending_resolve(&c, true);
 	} else if (f->session.by && f->session.dirty && gate_holds(f, h)) {
-		intents_mark_closed(ws->intents, f->session.slot);
+		session_mark_closed(ws, f, handle_fd(ws, h));
 	}
 	h->flushed = true;
 	file_unlock(f);

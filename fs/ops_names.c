@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "fs/creds.h"
+#include "fs/external.h"
 #include "fs/ops.h"
 #include "fs/session.h"
 
@@ -70,7 +71,11 @@ static int make_recorded(struct op *op, struct inode *parent, struct file *f,
 {
 	struct capture content = CAPTURE_NONE;
 	struct change c = change_of(op, f, NULL, NULL, CHANGE_BLIND, "create", path);
-	int r = gate_enter(&c);
+	int r;
+
+	c.parent = parent;
+	c.name = op->name;
+	r = gate_enter(&c);
 
 	if (r < 0 || r == GATE_PARKED)
 		return r;
@@ -261,6 +266,8 @@ static int prepare_source(struct op *op, struct inode *inode, struct head *out)
 		file_rule(op->ws, f, from.data, from.len)->mode != MODE_PASS) {
 		r = file_load_head(op->ws, f, from.data, from.len);
 		if (r == 0)
+			r = external_check(op->ws, f, from.data, from.len, EXTERNAL_LOOK);
+		if (r >= 0)
 			r = session_record_initial(op->ws, f, from.data, from.len);
 		if (r == 0)
 			r = journal_wait(op->ws->journal, f->submitted_seq);

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "fs/creds.h"
+#include "fs/external.h"
 #include "fs/notify.h"
 #include "fs/ops.h"
 #include "fs/pending.h"
@@ -141,13 +142,30 @@ static int open_for_change(struct op *op, struct inode *inode, struct file *f,
 	return r;
 }
 
-static int open_for_reading(
-	struct op *op, struct inode *inode, struct file *f, struct handle **out)
+/* What a reader is about to see must have a version, for he knows it from then on. He
+ * reads all the same where the journal cannot say. -ESTALE: the path has another inode. */
+static int find_outside(
+	struct op *op, struct file *f, const struct buf *path, bool *changed)
 {
-	int r = handle_new(op->ws, inode, f, op_by(op), -1, op->fi.flags, out);
+	int r = file_load_head(op->ws, f, path->data, path->len);
 
+	if (r == 0)
+		r = external_check(op->ws, f, path->data, path->len, EXTERNAL_GLANCE);
+	*changed = r == EXTERNAL_FOUND;
+	return r == -ESTALE ? r : 0;
+}
+
+static int open_for_reading(struct op *op, struct inode *inode, struct file *f,
+	const struct buf *path, struct handle **out)
+{
+	bool changed;
+	int r = find_outside(op, f, path, &changed);
+
+	if (r == 0)
+		r = handle_new(op->ws, inode, f, op_by(op), -1, op->fi.flags, out);
 	if (r < 0)
 		return r;
+	(*out)->drop_pages = changed;
 	r = passthrough_choose(op->ws, *out, op->fi.flags);
 	if (r == 0 && (*out)->io != IO_PASS)
 		r = handle_open_fd(op->ws, *out, 0);
@@ -224,7 +242,7 @@ static int open_guarded(struct op *op, struct inode *inode, struct file *f,
 		return r;
 	changes |= takes_over_mappings(op, f);
 	r = changes ? open_for_change(op, inode, f, path, h)
-		    : open_for_reading(op, inode, f, h);
+		    : open_for_reading(op, inode, f, path, h);
 	/* The kernel takes a truncating open for done and thinks the file empty. */
 	if (*h && f->pending)
 		notify_attr(op->ws, inode);
@@ -406,6 +424,8 @@ static void run_create(struct op *op)
 	}
 	pthread_mutex_lock(&f->lock);
 	c = change_of(op, f, NULL, NULL, CHANGE_TRUNCATING, "create", &path);
+	c.parent = parent;
+	c.name = op->name;
 	c.nonblock = op->fi.flags & O_NONBLOCK;
 	r = gate_enter(&c);
 	if (r == GATE_UNGUARDED) {

@@ -257,6 +257,17 @@ static void raise_arrival(struct rename *rn, struct end *e, const struct head *h
 		notify_attr(rn->ws, e->inode);
 }
 
+/* The rename is done and whole: what a crash finds there later is told from that. */
+static void mark_arrived(struct rename *rn, struct file *to)
+{
+	struct stat st;
+
+	if (!to->session.by || inode_stat(rn->ws, rn->from.inode, &st) < 0)
+		return;
+	intents_mark_closed(rn->ws->intents, to->session.slot, &st);
+	to->session.closed = true;
+}
+
 /* The target's history goes on with the inode that arrives (S10). */
 static int replace(struct rename *rn)
 {
@@ -276,6 +287,7 @@ static int replace(struct rename *rn)
 		return r;
 	}
 	swap_names(rn);
+	mark_arrived(rn, to);
 	gate_fence_others(to, op_by(rn->op)->writer);
 	(void)!file_leave_inode(ws, to);
 	file_attach(ws, from, NULL);
@@ -302,6 +314,7 @@ static int move(struct rename *rn)
 	if (r < 0)
 		return r;
 	swap_names(rn);
+	mark_arrived(rn, to);
 	/* to becomes what is left at the old path; it was never known by another name. */
 	to->head = was;
 	to->submitted_seq = from->submitted_seq;
@@ -372,6 +385,10 @@ static struct change arrival(struct rename *rn, int new_fd)
 		"replace", &rn->to.path);
 
 	c.intent = INTENT_RENAME;
+	if (!rn->to.inode) {
+		c.parent = rn->to.parent;
+		c.name = rn->to.name;
+	}
 	c.moved = rn->from.inode;
 	c.from_path = rn->from.path.data;
 	c.from_path_len = rn->from.path.len;

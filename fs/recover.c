@@ -91,6 +91,7 @@ static int recover_content(struct recovery *rc, const struct intent *in, const c
 	auto_close int fd = open_beneath(rc->root_fd, path, O_RDONLY);
 	struct capture content = CAPTURE_NONE;
 	struct version_row head = {0};
+	struct intent nobody = {0};
 	struct stat st;
 	int r;
 
@@ -99,7 +100,12 @@ static int recover_content(struct recovery *rc, const struct intent *in, const c
 	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
 		return 0;
 	if (kind == VERSION_REPLACE && (st.st_ino != in->ino || st.st_dev != in->dev))
-		return 0; /* the rename had not happened yet */
+		return 0;		     /* the rename had not happened yet */
+	if (!intent_is_as_closed(in, &st)) { /* somebody was here before us */
+		in = &nobody;
+		kind = VERSION_EXTERNAL;
+		flags = 0;
+	}
 	r = journal_capture(rc->ws->journal, fd, &content);
 	if (r < 0)
 		return r;
@@ -108,7 +114,7 @@ static int recover_content(struct recovery *rc, const struct intent *in, const c
 		kind = VERSION_MOVE; /* nothing had ever been there */
 	/* A later session on the path began only when this one's version was written: what
 	 * is there is the later one's. */
-	if (r == 1 && head.v.epoch > in->epoch)
+	if (r == 1 && in->epoch && head.v.epoch > in->epoch)
 		r = 0;
 	else if (r >= 0 &&
 		 !(r == 1 && head.v.has_content && head.v.kind != VERSION_DELETE &&

@@ -240,7 +240,9 @@ static void put_stale(
 	struct buf *b, const struct change *c, const struct refusal_info *info)
 {
 	const struct head *h = &c->file->head;
-	const char *who = h->content.author ? h->content.author->name : "somebody";
+	const char *who = h->outside	      ? "somebody outside the mount"
+			  : h->content.author ? h->content.author->name
+					      : "somebody";
 
 	buf_printf(b, "%s %s it ", who, h->gone ? "removed" : "changed");
 	buf_put_span(b, workspace_now(c->ws) - h->content.made_ns);
@@ -381,7 +383,7 @@ int refuse(struct change *c, const struct refusal_info *info)
 		.base_number = info->base_number,
 		.current_number = c->file->head.number,
 		.epoch = c->file->lease.holder ? c->file->lease.epoch : 0,
-		.current_writer = c->file->head.content.author
+		.current_writer = c->file->head.content.author && !c->file->head.outside
 					  ? c->file->head.content.author->name
 					  : NULL,
 		.holder = info->holder ? info->holder->name : NULL,

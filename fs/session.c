@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "fs/contents.h"
+#include "fs/external.h"
 #include "fs/handle.h"
 #include "fs/inode.h"
 #include "fs/notify.h"
@@ -68,8 +69,10 @@ static void head_advance(struct workspace *ws, struct file *f, const struct proc
 		h->content.seq = v->seq;
 		h->content.made_ns = workspace_now(ws);
 		h->content.author = p ? p->writer : NULL;
-		/* Of two writers, and neither has seen it: it is no one's own. */
-		if (v->flags & VERSION_MERGED)
+		h->outside = v->kind == VERSION_EXTERNAL || (v->flags & VERSION_OUTSIDE);
+		/* Of two writers, and neither has seen it, or of nobody here: it is no
+		 * one's own. */
+		if ((v->flags & VERSION_MERGED) || h->outside)
 			h->content.author = identity_daemon(ws->identity)->writer;
 	}
 	h->loaded = h->exists = true;
@@ -93,7 +96,7 @@ int session_record(struct workspace *ws, struct file *f, const struct process *p
 {
 	int r = file_load_head(ws, f, path, path_len);
 
-	if (r == 0)
+	if (r == 0 && !v->seq)
 		r = journal_next_seq(ws->journal, &v->seq);
 	if (r < 0)
 		return r;
@@ -162,25 +165,34 @@ static int capture_inode(struct workspace *ws, struct inode *inode, const struct
 	return journal_capture(ws->journal, fd, out);
 }
 
+int session_record_found(struct workspace *ws, struct file *f, const char *path,
+	size_t path_len, struct version *v)
+{
+	const struct head *above = v->kind == VERSION_INITIAL ? NULL : &f->head;
+	struct capture content = CAPTURE_NONE;
+	bool raised = false;
+	struct stat st;
+	int r = capture_inode(ws, f->inode, above, &st, &content, &raised);
+
+	if (r < 0)
+		return r;
+	r = session_record(ws, f, NULL, path, path_len, &st, v, &content);
+	capture_done(&content);
+	if (raised)
+		notify_attr(ws, f->inode);
+	return r;
+}
+
 int session_record_initial(
 	struct workspace *ws, struct file *f, const char *path, size_t path_len)
 {
 	struct version v = {.kind = VERSION_INITIAL};
-	struct capture content = CAPTURE_NONE;
-	struct stat st;
-	bool raised;
-	int r;
 
 	if (!f->inode || (f->head.exists && !f->head.gone))
 		return 0;
 	if (!S_ISREG(f->inode->type) && !S_ISLNK(f->inode->type))
 		return 0;
-	r = capture_inode(ws, f->inode, NULL, &st, &content, &raised);
-	if (r < 0)
-		return r;
-	r = session_record(ws, f, NULL, path, path_len, &st, &v, &content);
-	capture_done(&content);
-	return r;
+	return session_record_found(ws, f, path, path_len, &v);
 }
 
 /* Which number the writer's base has; for the record and for people. */
@@ -242,8 +254,29 @@ static void session_close(struct workspace *ws, struct file *f)
 	f->session.dirty = false;
 	f->session.judged = false;
 	f->session.merged = false;
+	f->session.closed = false;
 	f->session.slot = INTENT_NONE;
 	file_put(ws, f); /* not the last: the caller holds one */
+}
+
+void session_mark_closed(struct workspace *ws, struct file *f, int fd)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) < 0)
+		return;
+	/* As it will be recorded (S12). */
+	if (session_raise_mtime(fd, &f->head, &st))
+		notify_attr(ws, f->inode);
+	intents_mark_closed(ws->intents, f->session.slot, &st);
+	f->session.closed = true;
+}
+
+void session_mark_open(struct workspace *ws, struct file *f)
+{
+	if (f->session.closed)
+		intents_mark_open(ws->intents, f->session.slot);
+	f->session.closed = false;
 }
 
 bool session_is_closed(struct workspace *ws, const struct file *f)
@@ -291,7 +324,10 @@ int session_begin(struct workspace *ws, struct change *c)
 		/* It was opened before; only now is known what it builds on. */
 		if (!c->keeps_content && !f->session.dirty && !f->session.judged)
 			f->session.base_number = base_number_of(ws, f, c);
-		return join_session(ws, f);
+		r = join_session(ws, f);
+		if (r == 0 && !c->keeps_content)
+			session_mark_open(ws, f);
+		return r;
 	}
 	/* V4: what a crash would have to find on disk must be in the journal before it is
 	 * overwritten. */
@@ -377,6 +413,7 @@ static int record_session(struct workspace *ws, struct file *f, const char *path
 	       f->head.size == content.size && hash128_equal(f->head.hash, content.hash);
 	if (same && f->head.mode == st.st_mode) {
 		capture_done(&content); /* V1: no change, no version */
+		external_touched(f, &st);
 		return 0;
 	}
 	if (same)

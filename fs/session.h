@@ -22,6 +22,12 @@ must_check int session_checkpoint(struct workspace *ws, struct file *f, uint32_t
 /* The same, and the session ends. */
 must_check int session_finish(struct workspace *ws, struct file *f, uint32_t flags);
 
+/* All that was written so far was closed by its writer, through fd: a crash from now on
+ * finds it whole. */
+void session_mark_closed(struct workspace *ws, struct file *f, int fd);
+/* More is about to change, or its times are. Before each change of an open session. */
+void session_mark_open(struct workspace *ws, struct file *f);
+
 /* Every handle that wrote in the open session was closed, and no process of its writer has
  * it open by another descriptor: only the release is still on its way from the kernel. */
 bool session_is_closed(struct workspace *ws, const struct file *f);
@@ -31,7 +37,8 @@ void session_cancel(struct workspace *ws, struct file *f);
 
 /* Append a version by p (NULL: nobody) and make it the head. v: kind, flags, base_number,
  * from_* are the caller's, and has_content, content, size where there is content; the
- * rest is filled here. st: what is there; NULL for a delete. The seq is in v after. */
+ * rest is filled here. st: what is there; NULL for a delete. The seq is in v after (and
+ * stays what it was if it was not 0). */
 must_check int session_record(struct workspace *ws, struct file *f, const struct process *p,
 	const char *path, size_t path_len, const struct stat *st, struct version *v,
 	struct capture *content);
@@ -44,6 +51,11 @@ bool session_is_decision(struct workspace *ws, const struct file *f,
 /* What is there now as the initial version, if the history has none (V2). */
 must_check int session_record_initial(
 	struct workspace *ws, struct file *f, const char *path, size_t path_len);
+
+/* What is there now as a version of nobody: v has the kind, and what session_record() wants
+ * of the caller. */
+must_check int session_record_found(struct workspace *ws, struct file *f, const char *path,
+	size_t path_len, struct version *v);
 
 /* S12: the mtime of what is there must be above that of the version before. Returns true
  * when it had to be raised. */

@@ -151,6 +151,7 @@ const char *version_flag_name(unsigned i, uint32_t *bit)
 		{"recovered", VERSION_RECOVERED},
 		{"merged", VERSION_MERGED},
 		{"decision", VERSION_DECISION},
+		{"outside", VERSION_OUTSIDE},
 	};
 
 	if (i >= ARRAY_SIZE(flags))

@@ -25,10 +25,17 @@ enum {
 
 enum slot_state { SLOT_FREE, SLOT_OPEN, SLOT_CLOSED };
 
+/* The state's word: the state, and above it what the file was closed as (0: not noted), so
+ * that both are stored at once. */
+enum { STATE_MASK = 3, STATE_BITS = 2 };
+
 struct header {
 	uint64_t magic;
 	uint32_t format, unit_bytes, units;
 };
+
+/* Of which boot of the machine the slots tell; behind the header, 0 in older files. */
+enum { BOOT_AT = 512 };
 
 /*
  * In the file. state is stored last by begin and first by end. check covers the rest of
@@ -59,6 +66,7 @@ struct intents {
 	uint64_t taken[WORDS];
 	uint32_t first_free_word; /* none before it */
 	uint64_t left[WORDS];	  /* slots of the last daemon */
+	bool same_boot;		  /* as theirs */
 };
 
 static struct slot *slot_at(const struct intents *s, uint32_t unit)
@@ -81,6 +89,11 @@ static void bits_set(uint64_t *words, uint32_t from, uint32_t n, bool value)
 		else
 			words[i / WORD_BITS] &= ~bit;
 	}
+}
+
+static uint32_t slot_state(const struct slot *slot)
+{
+	return atomic_load(&slot->state) & STATE_MASK;
 }
 
 static uint64_t slot_check(const struct slot *slot)
@@ -119,7 +132,7 @@ static int prepare_file(int fd)
 static bool slot_is_left(const struct intents *s, uint32_t unit)
 {
 	const struct slot *slot = slot_at(s, unit);
-	uint32_t state = atomic_load(&slot->state);
+	uint32_t state = slot_state(slot);
 
 	if (state != SLOT_OPEN && state != SLOT_CLOSED)
 		return false;
@@ -147,6 +160,26 @@ static void find_left(struct intents *s)
 		}
 		unit += units;
 	}
+}
+
+/* 0: not known, and then never the same. */
+static uint64_t this_boot(void)
+{
+	auto_close int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+	char id[64];
+	ssize_t n = fd < 0 ? 0 : read(fd, id, sizeof(id));
+
+	return n > 0 ? table_hash_bytes(id, (size_t)n, 0) | 1 : 0;
+}
+
+/* What a file was closed as holds as long as the machine runs: a power cut may take times
+ * back that no fsync was asked for. */
+static void note_boot(struct intents *s)
+{
+	uint64_t *boot = (uint64_t *)(void *)(s->map + BOOT_AT), now = this_boot();
+
+	s->same_boot = now && *boot == now;
+	*boot = now;
 }
 
 int intents_open(struct intents **out, int dirfd)
@@ -177,6 +210,7 @@ int intents_open(struct intents **out, int dirfd)
 	}
 	s->map = map;
 	pthread_mutex_init(&s->lock, NULL);
+	note_boot(s);
 	find_left(s);
 	*out = s;
 	return 0;
@@ -213,6 +247,7 @@ static void read_slot(const struct slot *slot, struct intent *intent)
 	const char *at = slot->text, *end = slot->text + slot->text_bytes;
 
 	*intent = (struct intent){
+		.closed_as = atomic_load(&slot->state) >> STATE_BITS,
 		.kind = (enum intent_kind)slot->kind,
 		.path_len = slot->path_len,
 		.to_path_len = slot->to_path_len,
@@ -246,7 +281,9 @@ int intents_leftover(struct intents *s, intent_fn *fn, void *ctx)
 		if (!left)
 			continue;
 		read_slot(slot, &intent);
-		r = fn(&intent, atomic_load(&slot->state) == SLOT_CLOSED, unit, ctx);
+		if (!s->same_boot)
+			intent.closed_as = 0;
+		r = fn(&intent, slot_state(slot) == SLOT_CLOSED, unit, ctx);
 		if (r)
 			return r;
 	}
@@ -363,13 +400,31 @@ int intents_begin(struct intents *s, const struct intent *intent, uint32_t *out)
 	return 0;
 }
 
-void intents_mark_closed(struct intents *s, uint32_t slot)
+/* Never 0. */
+static uint32_t closed_as(const struct stat *st)
 {
+	uint64_t h = table_hash_u64((uint64_t)st->st_mtim.tv_sec);
+
+	h = table_hash_u64(h ^ (uint64_t)st->st_mtim.tv_nsec);
+	h = table_hash_u64(h ^ (uint64_t)st->st_size);
+	h = table_hash_u64(h ^ st->st_ino);
+	return (uint32_t)(h >> (32 + STATE_BITS)) | 1;
+}
+
+bool intent_is_as_closed(const struct intent *intent, const struct stat *st)
+{
+	return !intent->closed_as || intent->closed_as == closed_as(st);
+}
+
+void intents_mark_closed(struct intents *s, uint32_t slot, const struct stat *st)
+{
+	uint32_t as = st ? closed_as(st) : 0;
+
 	if (slot == INTENT_NONE)
 		return;
 	assert(slot < INTENT_SLOTS);
-	assert(atomic_load(&slot_at(s, slot)->state) != SLOT_FREE);
-	atomic_store(&slot_at(s, slot)->state, SLOT_CLOSED);
+	assert(slot_state(slot_at(s, slot)) != SLOT_FREE);
+	atomic_store(&slot_at(s, slot)->state, SLOT_CLOSED | as << STATE_BITS);
 }
 
 void intents_mark_open(struct intents *s, uint32_t slot)

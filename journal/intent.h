@@ -25,6 +25,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 
 #include "base/cleanup.h"
@@ -51,6 +52,7 @@ struct intent {
 	uid_t uid;
 	pid_t pid;
 	int64_t start_ns;
+	uint32_t closed_as; /* of leftovers: what intent_is_as_closed() compares */
 };
 
 #define INTENT_NONE UINT32_MAX
@@ -68,9 +70,16 @@ must_check int intents_leftover(struct intents *s, intent_fn *fn, void *ctx);
 
 must_check int intents_begin(
 	struct intents *s, const struct intent *intent, uint32_t *slot);
-void intents_mark_closed(struct intents *s, uint32_t slot);
+/* st: the file as it was closed, so that recovery can tell what somebody else has made of
+ * it since (intent_is_as_closed()); NULL: that cannot be told. */
+void intents_mark_closed(struct intents *s, uint32_t slot, const struct stat *st);
 void intents_mark_open(struct intents *s, uint32_t slot); /* written again after all */
-void intents_end(struct intents *s, uint32_t slot);	  /* INTENT_NONE does nothing */
+
+/* Of a leftover that is CLOSED: is the file still as it was then, as far as its size and
+ * modification time tell? True where that was not noted, and after a restart of the
+ * machine. */
+bool intent_is_as_closed(const struct intent *intent, const struct stat *st);
+void intents_end(struct intents *s, uint32_t slot); /* INTENT_NONE does nothing */
 must_check int intents_sync(struct intents *s);
 uint32_t intents_in_use(const struct intents *s);
 

@@ -89,6 +89,7 @@ enum version_flags {
 	VERSION_RECOVERED = 4,	/* written by recovery after a crash of the daemon */
 	VERSION_MERGED = 16, /* of two writers: a stale change merged with what was there */
 	VERSION_DECISION = 8, /* knowingly put back older content (S5) */
+	VERSION_OUTSIDE = 32, /* a DELETE or MODE that happened round the mount */
 };
 
 /* Who did it, with the evidence (W4). Strings are the caller's. */

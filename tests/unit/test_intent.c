@@ -97,7 +97,7 @@ static void test_begin_close_end(void)
 	b = begin(s, "b");
 	CHECK(a != b);
 	CHECK_EQ(intents_in_use(s), 2);
-	intents_mark_closed(s, a);
+	intents_mark_closed(s, a, NULL);
 	CHECK_EQ(intents_sync(s), 0);
 	CHECK_EQ(intents_leftover(s, note_left, &left), 0);
 	CHECK_EQ(left.n, 0); /* our own are not left over */
@@ -111,9 +111,15 @@ static void test_begin_close_end(void)
 	folder_done(&f);
 }
 
+static struct stat as_closed(void)
+{
+	return (struct stat){.st_ino = 2, .st_size = 3, .st_mtim = {.tv_sec = 4}};
+}
+
 static void change_until_killed(struct folder *f, int ready)
 {
 	static char long_path[PATH_MAX];
+	struct stat st = as_closed();
 	struct intents *s;
 	struct intent i;
 	uint32_t slot;
@@ -121,7 +127,7 @@ static void change_until_killed(struct folder *f, int ready)
 	CHECK_EQ(intents_open(&s, f->fd), 0);
 	intents_end(s, begin(s, "ended"));
 	slot = begin(s, "closed");
-	intents_mark_closed(s, slot);
+	intents_mark_closed(s, slot, &st);
 	memset(long_path, 'x', sizeof(long_path) - 1);
 	i = make_intent(long_path);
 	i.kind = INTENT_RENAME;
@@ -155,13 +161,18 @@ static int check_left(const struct intent *i, bool closed, uint32_t slot, void *
 		CHECK_STR(i->shadow, "17");
 		*seen += 1;
 	} else if (i->kind == INTENT_RENAME) {
-		CHECK(!closed);
+		CHECK(!closed && intent_is_as_closed(i, &(struct stat){0}));
 		CHECK_EQ(i->path_len, PATH_MAX - 1);
 		CHECK_EQ(strlen(i->path), PATH_MAX - 1);
 		CHECK_STR(i->to_path, i->path);
 		*seen += 10;
 	} else {
+		struct stat st = as_closed();
+
 		CHECK(closed);
+		CHECK(intent_is_as_closed(i, &st));
+		st.st_mtim.tv_nsec = 1;
+		CHECK(!intent_is_as_closed(i, &st));
 		CHECK_STR(i->path, "closed");
 		CHECK_STR(i->command, "sh -c edit");
 		CHECK(!i->shadow);
@@ -283,7 +294,7 @@ static void *begin_and_end(void *arg)
 		uint32_t slot =
 			begin(arg, i % 7 ? "a" : "a/much/longer/path/than/the/others");
 
-		intents_mark_closed(arg, slot);
+		intents_mark_closed(arg, slot, NULL);
 		intents_end(arg, slot);
 	}
 	return NULL;

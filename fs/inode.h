@@ -109,6 +109,8 @@ bool inode_has_links(struct inode *inode);
 bool inode_has_several_links(struct inode *inode);
 /* The path below the root, of its first name; -ENOENT when it has no name any more. */
 must_check int inode_path(struct inode *inode, struct buf *out);
+/* Its first name and where that is: *parent is counted, *name malloc'ed. -ENOENT: none. */
+must_check int inode_first_name(struct inode *inode, struct inode **parent, char **name);
 /* The path of name in parent. */
 must_check int inode_child_path(struct inode *parent, const char *name, struct buf *out);
 

@@ -79,6 +79,23 @@ bool inode_has_links(struct inode *inode)
 	return has;
 }
 
+int inode_first_name(struct inode *inode, struct inode **parent, char **name)
+{
+	int r = -ENOENT;
+
+	pthread_mutex_lock(&inode->lock);
+	if (inode->links) {
+		*name = strdup(inode->links->name);
+		r = *name ? 0 : -ENOMEM;
+	}
+	if (r == 0) {
+		*parent = inode->links->parent;
+		inode_ref(*parent);
+	}
+	pthread_mutex_unlock(&inode->lock);
+	return r;
+}
+
 static void prepend(struct buf *out, const char *name)
 {
 	size_t len = strlen(name), old = out->len;

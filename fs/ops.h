@@ -54,6 +54,10 @@ static inline bool op_refuse_virtual(fuse_req_t req, fuse_ino_t id)
 	return true;
 }
 
+/* V3: a folder of that name, which was st, is gone. No lock is held. */
+must_check int record_rmdir(struct op *op, struct inode *parent, const char *name,
+	const struct buf *path, const struct stat *st);
+
 /* A change of what handle h has open, or of inode by path; path in *path. */
 struct change change_of(struct op *op, struct file *f, struct inode *inode,
 	struct handle *h, enum change_shape shape, const char *asked,

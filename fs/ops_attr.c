@@ -295,6 +295,76 @@ out:
 	return r;
 }
 
+/* f is that of the folder's name, and locked. */
+static int record_folder_locked(struct op *op, struct file *f, const struct buf *path,
+	const struct stat *was, const struct stat *st)
+{
+	struct version before = {.kind = VERSION_INITIAL}, v = {.kind = VERSION_MODE};
+	struct journal *j = op->ws->journal;
+	struct past past;
+	int r;
+
+	if (file_rule(op->ws, f, path->data, path->len)->mode == MODE_PASS)
+		return 0;
+	/* What is parked by that name may be of another folder, which was renamed since. */
+	f->head.loaded = false;
+	r = journal_past(j, path->data, path->len, journal_last_seq(j), &past);
+	if (r >= 0 && r != PAST_VERSION) /* V2 */
+		r = session_record(
+			op->ws, f, NULL, path->data, path->len, was, &before, NULL);
+	past_done(&past);
+	if (r >= 0)
+		r = session_record(
+			op->ws, f, op_by(op), path->data, path->len, st, &v, NULL);
+	return r < 0 ? r : journal_wait(j, v.seq); /* V4 */
+}
+
+/* V3 for a folder, which has no session: its history is that of its name. */
+static int record_folder_mode(struct op *op, struct inode *inode, const struct stat *was)
+{
+	struct inode *parent = NULL;
+	auto_free char *name = NULL;
+	auto_buf path = {0};
+	struct file *f;
+	struct stat st;
+	int r = inode_stat(op->ws, inode, &st);
+
+	if (r < 0 || (st.st_mode == was->st_mode && st.st_uid == was->st_uid &&
+			     st.st_gid == was->st_gid))
+		return r;
+	r = inode_first_name(inode, &parent, &name);
+	if (r < 0)
+		return r == -ENOENT ? 0 : r; /* the root, or a folder that is gone */
+	r = inode_child_path(parent, name, &path);
+	f = r == 0 ? file_of_name(op->ws, parent, name) : NULL;
+	if (f) {
+		pthread_mutex_lock(&f->lock);
+		r = record_folder_locked(op, f, &path, was, &st);
+		file_unlock(f);
+		file_park(op->ws, f, parent, name);
+	} else if (r == 0) {
+		r = -ENOMEM;
+	}
+	inode_put(op->ws, parent);
+	return r;
+}
+
+static int change_mode_owner_times(struct op *op, struct inode *inode)
+{
+	const int ownership = FUSE_SET_ATTR_MODE | FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID;
+	bool folder = S_ISDIR(inode->type) && (op->to_set & ownership);
+	struct stat was;
+	int r = folder ? inode_stat(op->ws, inode, &was) : 0;
+
+	if (r == 0 && folder)
+		r = journal_health(op->ws->journal); /* V7 */
+	if (r == 0)
+		r = set_mode_owner_times(op, inode);
+	if (r == 0 && folder)
+		r = record_folder_mode(op, inode, &was);
+	return r;
+}
+
 static void run_setattr(struct op *op)
 {
 	const int ownership = FUSE_SET_ATTR_MODE | FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID;
@@ -311,7 +381,7 @@ static void run_setattr(struct op *op)
 	if (r == 0 && (op->to_set & ownership))
 		r = record_mode(op, inode, true);
 	if (r == 0 && (op->to_set & ~FUSE_SET_ATTR_SIZE))
-		r = set_mode_owner_times(op, inode);
+		r = change_mode_owner_times(op, inode);
 	if (r == 0 && (op->to_set & ownership))
 		r = record_mode(op, inode, false);
 	if (r == 0)
@@ -348,8 +418,10 @@ static void do_readlink(fuse_req_t req, fuse_ino_t id)
 	ssize_t n;
 	int fd;
 
-	if (op_refuse_virtual(req, id))
+	if (vtree_has(id)) {
+		vtree_readlink(req, id);
 		return;
+	}
 	inode = inode_of(ws, id);
 	fd = inode_fd_get(ws, inode);
 	if (fd < 0) {

@@ -151,11 +151,11 @@ static void do_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 	run_unlink(&op);
 }
 
-static int record_rmdir(
-	struct op *op, struct inode *parent, const struct buf *path, const struct stat *st)
+int record_rmdir(struct op *op, struct inode *parent, const char *name,
+	const struct buf *path, const struct stat *st)
 {
 	struct version v = {.kind = VERSION_RMDIR};
-	struct file *f = file_of_name(op->ws, parent, op->name);
+	struct file *f = file_of_name(op->ws, parent, name);
 	int r = 0;
 
 	if (!f)
@@ -170,7 +170,7 @@ static int record_rmdir(
 			r = journal_wait(op->ws->journal, v.seq);
 	}
 	file_unlock(f);
-	file_park(op->ws, f, parent, op->name);
+	file_park(op->ws, f, parent, name);
 	return r;
 }
 
@@ -201,7 +201,7 @@ static void do_rmdir(fuse_req_t req, fuse_ino_t parent_id, const char *name)
 			r = remove_backing(&op, parent, AT_REMOVEDIR);
 		if (r == 0) {
 			inode_link_remove(op.ws, inode, parent, name);
-			r = record_rmdir(&op, parent, &path, &st);
+			r = record_rmdir(&op, parent, name, &path, &st);
 		}
 		inode_forget(op.ws, inode, 1);
 	}

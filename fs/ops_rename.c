@@ -102,7 +102,11 @@ static int record_folders(struct rename *rn)
 	__atomic_fetch_add(&rn->ws->rule_epoch, 1, __ATOMIC_ACQ_REL);
 	buf_printf(&aside, ".stomp/exchange/%llu",
 		(unsigned long long)journal_last_seq(rn->ws->journal));
-	if (two) /* as two folders change places: one steps aside */
+	/* An empty folder was there, and is no more. */
+	if (!(rn->flags & RENAME_EXCHANGE) && rn->to.inode && S_ISDIR(rn->to.inode->type))
+		r = record_rmdir(
+			rn->op, rn->to.parent, rn->to.name, &rn->to.path, &rn->to.st);
+	if (r == 0 && two) /* as two folders change places: one steps aside */
 		r = journal_folder(rn, &rn->to.path, &aside);
 	if (r == 0 && S_ISDIR(rn->from.inode->type))
 		r = journal_folder(rn, &rn->from.path, &rn->to.path);

@@ -35,6 +35,7 @@ static const struct {
 	{"ctl", V_CTL, NULL},
 	{"history", V_HISTORY, NULL},
 	{"conflicts", V_CONFLICTS, NULL},
+	{"at", V_AT, NULL},
 };
 
 const char *vtree_top_name(unsigned i, enum vkind *kind)
@@ -66,7 +67,12 @@ vrender_fn *vtree_renderer(const struct vnode *node)
 bool vkind_is_folder(enum vkind kind)
 {
 	return kind == V_TOP || kind == V_HISTORY || kind == V_CONFLICTS ||
-	       kind == V_CONFLICT;
+	       kind == V_CONFLICT || kind == V_AT || kind == V_AT_FOLDER;
+}
+
+static bool vkind_is_past(enum vkind kind)
+{
+	return kind == V_AT_FOLDER || kind == V_AT_FILE || kind == V_AT_LINK;
 }
 
 static bool vkind_is_stored(enum vkind kind)
@@ -219,7 +225,9 @@ static void stat_stored(const struct vnode *node, struct stat *st)
 	set_times(st, node->file.mtime_ns);
 }
 
-static void stat_node(const struct vtree *v, const struct vnode *node, struct stat *st)
+/* file: of what is stored, as it was looked up just now. */
+static void stat_node(const struct vtree *v, const struct vnode *node,
+	const struct vfile *file, struct stat *st)
 {
 	struct workspace *ws = v->ws;
 
@@ -230,6 +238,11 @@ static void stat_node(const struct vtree *v, const struct vnode *node, struct st
 		.st_gid = v->gid,
 		.st_blksize = 4096,
 	};
+	if (vkind_is_past(node->kind)) {
+		at_stat(node->kind, file, st);
+		set_times(st, file->mtime_ns);
+		return;
+	}
 	if (vkind_is_stored(node->kind)) {
 		stat_stored(node, st);
 		return;
@@ -260,13 +273,13 @@ void vtree_top_stat(struct workspace *ws, struct stat *st)
 {
 	const struct vnode node = {.kind = V_TOP};
 
-	stat_node(ws->vtree, &node, st);
+	stat_node(ws->vtree, &node, NULL, st);
 	set_times(st, ws->mounted_wall_ns);
 }
 
 static bool is_fixed(const struct vnode *node)
 {
-	return node->kind <= V_CTL || node->kind == V_CONFLICTS ||
+	return node->kind <= V_CTL || node->kind == V_CONFLICTS || node->kind == V_AT ||
 	       (node->kind == V_HISTORY && !node->path_len);
 }
 
@@ -281,8 +294,10 @@ static void reply_entry(fuse_req_t req, struct vspec *spec)
 		return;
 	}
 	entry.ino = workspace_id(ws, node) | 1;
-	entry.entry_timeout = is_fixed(node) ? FIXED_TIMEOUT_S : 0;
-	stat_node(ws->vtree, node, &entry.attr);
+	entry.entry_timeout = is_fixed(node) ? FIXED_TIMEOUT_S : spec->timeout_s;
+	if (vkind_is_past(node->kind))
+		entry.attr_timeout = spec->timeout_s;
+	stat_node(ws->vtree, node, &spec->file, &entry.attr);
 	if (fuse_reply_entry(req, &entry) < 0)
 		vtree_forget(ws, entry.ino, 1); /* the caller went away */
 }
@@ -311,6 +326,9 @@ static int resolve(struct workspace *ws, const struct vnode *parent, const char 
 	case V_CONFLICTS:
 	case V_CONFLICT:
 		return conflicts_resolve(ws, parent, name, out);
+	case V_AT:
+	case V_AT_FOLDER:
+		return at_resolve(ws, parent, name, out);
 	default:
 		return -ENOTDIR;
 	}
@@ -326,12 +344,13 @@ void vtree_lookup_top(fuse_req_t req)
 
 void vtree_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
+	const struct vnode *folder = vnode_of(parent);
 	struct vspec spec = {0};
-	int r;
+	int r = folder->kind == V_AT_FOLDER ? at_permits(req, folder, X_OK) : 0;
 
 	state_settle(workspace_of(req)); /* what was closed a moment ago is history */
-	r = resolve(workspace_of(req), vnode_of(parent), name, &spec);
-
+	if (r == 0)
+		r = resolve(workspace_of(req), folder, name, &spec);
 	if (r == 0 && buf_failed(&spec.path))
 		r = -ENOMEM;
 	if (r < 0)
@@ -343,10 +362,40 @@ void vtree_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 
 void vtree_getattr(fuse_req_t req, fuse_ino_t id)
 {
+	struct workspace *ws = workspace_of(req);
+	const struct vnode *node = vnode_of(id);
+	struct vspec now = {.file = node->file};
 	struct stat st;
 
-	stat_node(workspace_of(req)->vtree, vnode_of(id), &st);
-	fuse_reply_attr(req, &st, 0);
+	if (vkind_is_past(node->kind)) {
+		int r = at_find(ws, node->number, node->path, node->path_len, &now);
+
+		if (r == 0 && now.kind != node->kind)
+			r = -ESTALE;
+		if (r < 0) {
+			fuse_reply_err(req, -r);
+			return;
+		}
+	}
+	stat_node(ws->vtree, node, &now.file, &st);
+	fuse_reply_attr(req, &st, now.timeout_s);
+}
+
+void vtree_readlink(fuse_req_t req, fuse_ino_t id)
+{
+	const struct vnode *node = vnode_of(id);
+	auto_buf target = {0};
+	int r = -EINVAL;
+
+	if (node->kind == V_AT_LINK)
+		r = at_permits(req, node, 0)
+			    ?: at_readlink(workspace_of(req), node, &target);
+	if (r == 0 && buf_failed(&target))
+		r = -ENOMEM;
+	if (r < 0)
+		fuse_reply_err(req, -r);
+	else
+		fuse_reply_readlink(req, target.data ?: "");
 }
 
 void vtree_setattr(fuse_req_t req, fuse_ino_t id, struct stat *attr, int to_set)

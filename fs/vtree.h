@@ -39,6 +39,7 @@ void vtree_forget(struct workspace *ws, fuse_ino_t id, uint64_t nlookup);
 void vtree_getattr(fuse_req_t req, fuse_ino_t id);
 /* Truncation of ctl is allowed and does nothing; the rest is EPERM. */
 void vtree_setattr(fuse_req_t req, fuse_ino_t id, struct stat *attr, int to_set);
+void vtree_readlink(fuse_req_t req, fuse_ino_t id);
 void vtree_open(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi);
 void vtree_read(fuse_req_t req, struct fuse_file_info *fi, size_t size, off_t offset);
 void vtree_write(fuse_req_t req, struct fuse_file_info *fi, const char *data, size_t size);

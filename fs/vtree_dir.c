@@ -21,10 +21,9 @@ struct listing {
 };
 
 static bool add_packed(
-	struct listing *l, const char *name, size_t len, uint64_t ino, bool dir)
+	struct listing *l, const char *name, size_t len, uint64_t ino, mode_t type)
 {
-	struct packed p = {
-		.ino = ino, .type = dir ? S_IFDIR : S_IFREG, .len = (uint32_t)len};
+	struct packed p = {.ino = ino, .type = type, .len = (uint32_t)len};
 
 	if (l->text->len + sizeof(p) + len + 1 > VTREE_DOCUMENT_MAX) {
 		l->full = true;
@@ -36,8 +35,8 @@ static bool add_packed(
 	return true;
 }
 
-/* The path of name in a folder of history, for its inode number. */
-static uint64_t child_ino(const struct vnode *folder, const char *name, size_t len)
+uint64_t vnode_child_ino(
+	enum vkind kind, const struct vnode *folder, const char *name, size_t len)
 {
 	auto_buf path = {0};
 
@@ -45,7 +44,7 @@ static uint64_t child_ino(const struct vnode *folder, const char *name, size_t l
 	if (folder->path_len)
 		buf_putc(&path, '/');
 	buf_append(&path, name, len);
-	return vnode_ino(V_HISTORY, 0, path.data, path.len);
+	return vnode_ino(kind, folder->number, path.data, path.len);
 }
 
 static bool add_name(
@@ -55,11 +54,13 @@ static bool add_name(
 	const struct vnode *folder = l->folder;
 	uint64_t ino;
 
-	if (folder->kind == V_HISTORY && kind == V_HISTORY)
-		ino = child_ino(folder, name, len);
+	if (folder->kind == V_AT_FOLDER || (folder->kind == V_HISTORY && kind == V_HISTORY))
+		ino = vnode_child_ino(kind, folder, name, len);
 	else
 		ino = vnode_ino(kind, number, folder->path, folder->path_len);
-	return add_packed(l, name, len, ino, vkind_is_folder(kind));
+	if (kind == V_AT_LINK)
+		return add_packed(l, name, len, ino, S_IFLNK);
+	return add_packed(l, name, len, ino, vkind_is_folder(kind) ? S_IFDIR : S_IFREG);
 }
 
 static int list_top(struct listing *l)
@@ -79,8 +80,8 @@ static int list(struct workspace *ws, const struct vnode *node, struct buf *text
 	uint64_t ino = vnode_ino(node->kind, node->number, node->path, node->path_len);
 	int r;
 
-	add_packed(&l, ".", 1, ino, true);
-	add_packed(&l, "..", 2, ino, true); /* the kernel knows better */
+	add_packed(&l, ".", 1, ino, S_IFDIR);
+	add_packed(&l, "..", 2, ino, S_IFDIR); /* the kernel knows better */
 	switch (node->kind) {
 	case V_TOP:
 		r = list_top(&l);
@@ -91,6 +92,12 @@ static int list(struct workspace *ws, const struct vnode *node, struct buf *text
 	case V_CONFLICTS:
 	case V_CONFLICT:
 		r = conflicts_list(ws, node, add_name, &l);
+		break;
+	case V_AT:
+		r = 0; /* any moment can be looked up, none is listed */
+		break;
+	case V_AT_FOLDER:
+		r = at_list(ws, node, add_name, &l);
 		break;
 	default:
 		return -ENOTDIR;
@@ -104,9 +111,11 @@ void vtree_opendir(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 {
 	struct workspace *ws = workspace_of(req);
 	struct vhandle *h = NULL;
-	int r = vhandle_new(req, id, &h);
+	int r = vnode_of(id)->kind == V_AT_FOLDER ? at_permits(req, vnode_of(id), R_OK) : 0;
 
 	state_settle(ws);
+	if (r == 0)
+		r = vhandle_new(req, id, &h);
 	if (r == 0)
 		r = list(ws, h->node, &h->text);
 	if (r == 0)

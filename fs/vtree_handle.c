@@ -80,6 +80,8 @@ static int fill(struct vhandle *h, struct fuse_file_info *fi)
 		fi->direct_io = 1;
 		return r ?: vhandle_count_text(h);
 	}
+	if (h->node->kind == V_AT_FILE)
+		return at_open(h, fi);
 	if (h->node->kind != V_CTL && !render)
 		return history_open(ws, h->node, h->by, &h->fd);
 	fi->direct_io = 1; /* its size is known to the handle alone */
@@ -101,10 +103,12 @@ void vtree_open(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 	if (vkind_is_folder(node->kind))
 		r = -EISDIR;
 	else if (writes && node->kind != V_CTL)
-		r = -EPERM;
+		r = node->kind == V_AT_FILE ? -EROFS : -EPERM;
 	else if (!may_read(req, node))
 		r = -EACCES;
 	else
+		r = node->kind == V_AT_FILE ? at_permits(req, node, R_OK) : 0;
+	if (r == 0)
 		r = vhandle_new(req, id, &h);
 	if (r == 0)
 		r = fill(h, fi);
@@ -151,6 +155,10 @@ void vtree_read(fuse_req_t req, struct fuse_file_info *fi, size_t size, off_t of
 	char *copy;
 	size_t n;
 
+	if (h->node->kind == V_AT_FILE) {
+		at_read(req, h, size, offset);
+		return;
+	}
 	if (h->fd >= 0) {
 		struct fuse_bufvec content = FUSE_BUFVEC_INIT(size);
 

@@ -292,14 +292,14 @@ static bool stat_live_folder(
 
 enum { FOLDER_ROWS = 64 }; /* looked through for what a path was as a folder */
 
-struct past {
+struct bygone {
 	struct stat *st;
 	bool file, folder;
 };
 
 static int find_folder(const struct version *v, void *ctx)
 {
-	struct past *past = ctx;
+	struct bygone *past = ctx;
 	bool folder = v->kind == VERSION_MKDIR || v->kind == VERSION_RMDIR;
 
 	past->file |= v->has_content;
@@ -320,7 +320,7 @@ void history_folder_stat(struct workspace *ws, const struct vnode *node, struct 
 		.follow = true,
 		.limit = FOLDER_ROWS,
 	};
-	struct past past = {.st = st};
+	struct bygone past = {.st = st};
 	struct stat live;
 	int r;
 

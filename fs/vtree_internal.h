@@ -5,6 +5,7 @@
  *   vtree_dir.c      opendir, readdir
  *   vtree_handle.c   open, read, write, release
  *   vtree_history.c, vtree_conflicts.c   what those folders hold
+ *   vtree_at.c, vtree_at_list.c   at/: the tree as it was
  *   vtree_conflicts_text.c   conflicts as documents
  *   vtree_incidents.c        many refusals of one process as one
  *   vtree_ctl*.c     the commands
@@ -52,6 +53,11 @@ enum vkind {
 	V_CONFLICT_OURS,
 	V_CONFLICT_THEIRS,
 	V_CONFLICT_MERGED,
+	V_AT,
+	V_AT_FOLDER, /* number: the moment, a seq; path: in the tree of then; as all of at/
+		      */
+	V_AT_FILE,
+	V_AT_LINK,
 };
 
 /* What is stored rather than made: where it lies and what stat tells of it. */
@@ -71,6 +77,7 @@ struct vspec {
 	uint64_t number;
 	struct buf path;
 	struct vfile file;
+	double timeout_s; /* how long the kernel may keep it */
 };
 
 struct vnode {
@@ -100,7 +107,9 @@ struct vhandle {
 	struct buf text;	  /* the document, the listing, or the answer of ctl */
 	size_t counted;		  /* of text, in vtree.text_bytes; set at open */
 	size_t answered;	  /* ctl: how much of text was read; lock */
-	int fd;			  /* stored content, or -1 */
+	int fd;			  /* stored content, or -1; at/: lock */
+	bool live;		  /* at/: fd is the file of today, unchanged since; lock */
+	uint64_t checked_seq;	  /* at/: up to there that is known to be so; lock */
 	pthread_mutex_t lock;	  /* ctl: text and answered */
 };
 
@@ -176,6 +185,37 @@ must_check int history_open(
 /* Owner and mode of a folder of history: those of the folder it tells of, so that what
  * is out of somebody's reach there stays so here. */
 void history_folder_stat(struct workspace *ws, const struct vnode *node, struct stat *st);
+
+/* ---- at/ ---- */
+
+/* The place of an inode of the folder's child; for listings. */
+uint64_t vnode_child_ino(
+	enum vkind kind, const struct vnode *folder, const char *name, size_t len);
+
+/* Whether the caller may do that (R_OK, X_OK) with what a node of at/ has become: out of
+ * reach now is out of reach then. 0, -EACCES, -errno. */
+must_check int at_permits(fuse_req_t req, const struct vnode *node, int access_mode);
+
+/* A moment below at/, a name below a folder of a moment. 0, -ENOENT, -errno. */
+must_check int at_resolve(struct workspace *ws, const struct vnode *parent,
+	const char *name, struct vspec *out);
+/* The same by path: kind, file and timeout of out are set, its path is not. */
+must_check int at_find(struct workspace *ws, uint64_t seq, const char *path, size_t len,
+	struct vspec *out);
+void at_stat(enum vkind kind, const struct vfile *file, struct stat *st);
+must_check int at_list(
+	struct workspace *ws, const struct vnode *node, vlist_fn *add, void *ctx);
+must_check int at_open(struct vhandle *h, struct fuse_file_info *fi);
+void at_read(fuse_req_t req, struct vhandle *h, size_t size, off_t offset);
+must_check int at_readlink(struct workspace *ws, const struct vnode *node, struct buf *out);
+
+/* A name of today opened below the root, with no symlink on the way; an fd or -errno. */
+must_check int at_open_live(struct workspace *ws, const char *path, int flags);
+/* Where a node of a moment is today, as journal_past_path(); malloc'ed. */
+must_check int at_path_of_today(
+	struct workspace *ws, const struct vnode *node, char **path, size_t *len);
+/* Being created at this moment: there is no version of it yet. */
+bool at_is_new(struct workspace *ws, const struct stat *st);
 
 /* ---- documents ---- */
 

@@ -40,6 +40,7 @@ static const char otherwise[] =
 	"    cat .stomp/log                newest changes and refusals, and whose\n"
 	"    cat .stomp/history/src/a.c/log    the versions of src/a.c\n"
 	"    diff .stomp/history/src/a.c/3 src/a.c\n"
+	"    diff -r .stomp/at/-15m/src src    the whole tree as it was: at/10:32, …\n"
 	"\n"
 	"TO GO BACK: copy a version over the file. That makes a new version; nothing is\n"
 	"destroyed, and it can be undone in the same way. Deleted files are there too.\n"

@@ -105,6 +105,84 @@ int place_left(struct db *db, const struct place *p, uint64_t *seq)
 	return found;
 }
 
+/* As a folder, so that its own renames are looked at as those of the ones it is in. */
+static int as_folder(const struct place *p, struct place *out)
+{
+	int r = place_init(out, p->path, p->len, p->before);
+
+	if (!r)
+		out->path[out->len++] = '/'; /* in place of the NUL: lengths count */
+	return r;
+}
+
+static void no_slash(struct place *p)
+{
+	assert(p->len > 0 && p->path[p->len - 1] == '/');
+	p->path[--p->len] = '\0';
+}
+
+int place_itself_came_from(struct db *db, const struct place *p, struct place *from)
+{
+	auto_place folder = {0};
+	int r = as_folder(p, &folder) ?: place_came_from(db, &folder, from);
+
+	if (r == 1)
+		no_slash(from);
+	return r;
+}
+
+int place_itself_left(struct db *db, const struct place *p, uint64_t *seq)
+{
+	auto_place folder = {0};
+
+	return as_folder(p, &folder) ?: place_left(db, &folder, seq);
+}
+
+int place_goes_to(struct db *db, const struct place *p, uint64_t after, struct place *to)
+{
+	auto_place folder = {0};
+	bool found = false;
+	int r = as_folder(p, &folder);
+
+	folder.before = seq_bound(after); /* what the statement has for its bound */
+	for (size_t len = folder.len; !r && (len = parent_len(folder.path, len)) > 0;) {
+		auto_stmt *s = NULL;
+		int row = newest_move(db, STMT_MOVE_FROM_AFTER, &folder, len, &s);
+
+		if (row < 0)
+			return row;
+		if (row == 0 || (found && column_int(s, 0) >= to->before))
+			continue;
+		r = moved_path(&folder, len, sqlite3_column_blob(s, 1),
+			(size_t)sqlite3_column_bytes(s, 1), column_int(s, 0), to);
+		found = !r;
+	}
+	if (found)
+		no_slash(to);
+	return r ?: found;
+}
+
+int place_arrives(struct db *db, const struct place *p, uint64_t after, uint64_t *seq)
+{
+	auto_place folder = {0};
+	bool found = false;
+	int r = as_folder(p, &folder);
+
+	folder.before = seq_bound(after);
+	for (size_t len = folder.len; !r && (len = parent_len(folder.path, len)) > 0;) {
+		auto_stmt *s = NULL;
+		int row = newest_move(db, STMT_MOVE_TO_AFTER, &folder, len, &s);
+
+		if (row < 0)
+			return row;
+		if (row == 0 || (found && column_int(s, 0) >= *seq))
+			continue;
+		found = true;
+		*seq = column_int(s, 0);
+	}
+	return r ?: found;
+}
+
 int folders_settle(struct journal *j)
 {
 	struct timespec until;
@@ -199,4 +277,44 @@ int places_below(struct journal *j, struct db *db, const char *folder, size_t le
 	}
 	*out = all;
 	return 0;
+}
+
+/* Where the folder went after the moment, rename by rename. */
+static int add_goes_to(
+	struct db *db, struct places *all, const char *folder, size_t len, uint64_t seq)
+{
+	auto_place at = {0};
+	int r = place_init(&at, folder, len, seq);
+
+	while (!r && all->n < PLACES_MAX) {
+		struct place to = {0}, *next = &all->at[all->n];
+
+		r = place_goes_to(db, &at, seq, &to);
+		if (r <= 0)
+			return r;
+		seq = to.before;
+		place_done(&at);
+		at = to;
+		r = as_folder(&at, next);
+		if (r)
+			return r;
+		next->before = INT64_MAX;
+		all->n++;
+	}
+	return r;
+}
+
+int places_of_moment(struct journal *j, struct db *db, const char *folder, size_t len,
+	uint64_t seq, struct places **out)
+{
+	int r = places_below(j, db, folder, len, PLACES_BEFORE, out);
+
+	if (r || !len || !atomic_load(&j->has_moves))
+		return r;
+	r = add_goes_to(db, *out, folder, len, seq);
+	if (r) {
+		places_free(*out);
+		*out = NULL;
+	}
+	return r;
 }

@@ -179,6 +179,22 @@ must_check int place_came_from(struct db *db, const struct place *p, struct plac
 must_check int place_left(struct db *db, const struct place *p, uint64_t *seq);
 must_check int folders_settle(struct journal *j); /* queued renames are written */
 
+/* The same with the folder's own renames: the place is that of a folder or a file. */
+must_check int place_itself_came_from(
+	struct db *db, const struct place *p, struct place *from);
+must_check int place_itself_left(struct db *db, const struct place *p, uint64_t *seq);
+/* The first rename after that seq that takes the path, or a folder it is in, away: 1 and
+ * where to (to->before is the rename's seq), or 0. */
+must_check int place_goes_to(
+	struct db *db, const struct place *p, uint64_t after, struct place *to);
+/* The first one after that seq that brings something to the path or a folder it is in. */
+must_check int place_arrives(
+	struct db *db, const struct place *p, uint64_t after, uint64_t *seq);
+
+/* query.c: the newest row of just this path that counts: 1 or 0. */
+must_check int place_newest_row(
+	struct db *db, const struct place *p, struct version_row *row);
+
 /* A folder and what it was called before; paths end in '/' ("" for the root). At most
  * PLACES_MAX; what is beyond is left out. */
 enum { PLACES_MAX = 256 };
@@ -197,6 +213,10 @@ struct places {
 void places_free(struct places *p);
 must_check int places_below(struct journal *j, struct db *db, const char *folder,
 	size_t len, enum places_kind kind, struct places **out);
+
+/* A folder of the moment seq: what it was called before, and what it was renamed to since. */
+must_check int places_of_moment(struct journal *j, struct db *db, const char *folder,
+	size_t len, uint64_t seq, struct places **out);
 
 static inline void cleanup_places(struct places **p)
 {

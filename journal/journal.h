@@ -212,6 +212,50 @@ typedef int name_fn(const char *name, size_t len, bool is_file, bool is_folder, 
 must_check int journal_names(
 	struct journal *j, const char *folder, size_t len, name_fn *fn, void *ctx);
 
+/* ---- the tree at a moment of the past: a seq, everything up to which had happened ---- */
+
+enum past_answer {
+	PAST_ABSENT = 0,    /* nothing was there */
+	PAST_VERSION = 1,   /* what row tells of, with its mode and, unless a folder, content */
+	PAST_UNCHANGED = 2, /* nothing was recorded of it, then or later: if there is anything
+			       at its path of today, that is what was there */
+};
+
+struct past {
+	struct version_row row; /* PAST_VERSION alone */
+	char *now;		/* PAST_UNCHANGED alone: the path of today, NUL-terminated */
+	size_t now_len;
+};
+
+void past_done(struct past *past);
+
+/* What was at the path at the moment: an enum past_answer, or -errno. A path's newest
+ * version up to then; where there is none, its INITIAL one of later (V2), or that its
+ * folder was removed later; renames of folders are looked through in both directions.
+ * Rows still queued are written first where that may matter (200 ms at most). */
+must_check int journal_past(struct journal *j, const char *path, size_t len, uint64_t seq,
+	struct past *past);
+
+/* The path of today of what was at that path at the moment: renames of folders and of the
+ * file itself since then are followed. 1: if there is anything, it is that; 0: another
+ * folder has taken its place since. malloc'ed. */
+must_check int journal_past_path(struct journal *j, const char *path, size_t len,
+	uint64_t seq, char **now, size_t *now_len);
+
+/* Names that a folder ("" for the root) may have held at the moment: each that the journal
+ * ever heard of there, sorted as bytes. journal_past() tells which of them were there. */
+must_check int journal_past_names(struct journal *j, const char *folder, size_t len,
+	uint64_t seq, name_fn *fn, void *ctx);
+
+/* The moment of a wall clock's time: after all that was recorded up to then and before
+ * what was recorded later. Where the clock was set back, one of those that bear that time.
+ * A look-up, whatever the length of the history. */
+must_check int journal_seq_at_time(struct journal *j, int64_t wall_ns, uint64_t *seq);
+
+/* The moment of an epoch: just after the last version that was made under it, or under the
+ * greatest epoch below it that made one; 0 (before everything) where there is none. */
+must_check int journal_seq_at_epoch(struct journal *j, uint64_t epoch, uint64_t *seq);
+
 /* The content of a version, readable at any offset; -ENOENT when it has none. An fd
  * for pread alone (it may be the store's own file), the caller's to close. A damaged
  * content is -EIO: all of it is read and checked before this returns. */

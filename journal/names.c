@@ -155,6 +155,32 @@ static int moved_names(struct db *db, const struct place *p, struct names *n)
 	return r;
 }
 
+/* And folders that were moved away from here: of one that nobody ever recorded, that is
+ * all that tells of its old name. */
+static int left_names(struct db *db, const struct place *p, struct names *n)
+{
+	auto_stmt *s = NULL;
+	int r = db_stmt(db, STMT_MOVE_OUT_OF, &s);
+
+	if (r)
+		return r;
+	bind_blob(s, 1, p->path, p->len);
+	while ((r = db_step(db, s)) == 1) {
+		const char *from = sqlite3_column_blob(s, 0);
+		size_t len = (size_t)sqlite3_column_bytes(s, 0);
+		const char *slash;
+
+		if (len <= p->len || memcmp(from, p->path, p->len) != 0)
+			return 0;
+		slash = memchr(from + p->len, '/', len - p->len);
+		len = slash ? (size_t)(slash - from) : len;
+		r = names_add(n, from + p->len, len - p->len, false, true);
+		if (r)
+			return r;
+	}
+	return r;
+}
+
 static int entry_compare(const void *a, const void *b, void *text)
 {
 	const struct entry *x = a, *y = b;
@@ -198,6 +224,30 @@ int journal_names(struct journal *j, const char *folder, size_t len, name_fn *fn
 		r = names_in(p.db, &places->at[i], &n);
 		if (!r && atomic_load(&j->has_moves))
 			r = moved_names(p.db, &places->at[i], &n);
+	}
+	if (!r)
+		r = tell_names(&n, fn, ctx);
+	names_done(&n);
+	return r;
+}
+
+int journal_past_names(struct journal *j, const char *folder, size_t len, uint64_t seq,
+	name_fn *fn, void *ctx)
+{
+	auto_pooled p = {j, NULL};
+	auto_places *places = NULL;
+	struct names n = {0};
+	int r;
+
+	queue_flush(j);
+	r = pool_take(j, &p.db) ?: places_of_moment(j, p.db, folder, len, seq, &places);
+	for (size_t i = 0; !r && i < places->n; i++) {
+		struct place *place = &places->at[i];
+
+		place->before = INT64_MAX; /* what was recorded later may have been there */
+		r = names_in(p.db, place, &n);
+		if (!r && atomic_load(&j->has_moves))
+			r = moved_names(p.db, place, &n) ?: left_names(p.db, place, &n);
 	}
 	if (!r)
 		r = tell_names(&n, fn, ctx);

@@ -75,8 +75,7 @@ void version_row_done(struct version_row *row)
 	*row = (struct version_row){0};
 }
 
-/* The newest row of just this path that counts: 1 or 0. */
-static int find_here(struct db *db, const struct place *p, struct version_row *row)
+int place_newest_row(struct db *db, const struct place *p, struct version_row *row)
 {
 	auto_stmt *s = NULL;
 	struct version v;
@@ -108,7 +107,7 @@ static int find_newest(
 	for (;;) {
 		auto_place from = {0};
 		uint64_t left = 0, seq;
-		int r = find_here(db, p, row);
+		int r = place_newest_row(db, p, row);
 		int came, gone;
 
 		if (r < 0 || !atomic_load(&j->has_moves))

@@ -86,7 +86,11 @@ static const char step_3[] =
 	" WHERE content_id IS NOT NULL;"
 	"INSERT INTO tally VALUES ('resolved', 0);";
 
-static const char *const steps[SCHEMA_VERSION] = {step_1, step_2, step_3};
+/* Which moment an epoch is: by it .stomp/at/EPOCH and since/EPOCH are found. */
+static const char step_4[] =
+	"CREATE INDEX version_epoch ON version (epoch, seq) WHERE epoch > 0;";
+
+static const char *const steps[SCHEMA_VERSION] = {step_1, step_2, step_3, step_4};
 
 #define KIND_NAME                                                                          \
 	"CASE v.kind WHEN 0 THEN 'initial' WHEN 1 THEN 'write' WHEN 2 THEN 'replace'"      \

@@ -68,12 +68,21 @@
 			" ORDER BY number DESC LIMIT 1")                                   \
 	X(VERSION_BEFORE, SQL_VERSION "WHERE v.path_id = ?1 AND v.seq < ?2 ORDER BY "      \
 				      "v.seq DESC, v.id DESC LIMIT 1")                     \
+	X(VERSION_AFTER, SQL_VERSION "WHERE v.path_id = ?1 AND v.seq > ?2 ORDER BY "       \
+				     "v.seq, v.id LIMIT 1")                                \
 	X(VERSION_NUMBER, SQL_VERSION "WHERE v.path_id = ?1 AND v.number = ?2")            \
 	X(VERSION_BY_ID, SQL_VERSION "WHERE v.id = ?1")                                    \
 	X(VERSION_NEXT, "SELECT id, seq, number, kind FROM version WHERE path_id = ?1"     \
 			" AND (seq, id) < (?2, ?3) AND number <= ?4 AND seq > ?5"          \
 			" ORDER BY seq DESC, id DESC LIMIT 1")                             \
 	X(VERSION_ANY, "SELECT 1 FROM version WHERE path_id = ?1 AND seq < ?2 LIMIT 1")    \
+	X(SEQ_UP_TO, "SELECT seq, time_ns FROM version WHERE seq <= ?1"                    \
+		     " ORDER BY seq DESC LIMIT 1")                                         \
+	X(SEQ_AFTER, "SELECT seq, time_ns FROM version WHERE seq > ?1"                     \
+		     " ORDER BY seq LIMIT 1")                                              \
+	X(SEQ_OF_EPOCH, "SELECT max(seq) FROM version WHERE epoch > 0 AND epoch ="         \
+			" (SELECT epoch FROM version WHERE epoch > 0 AND epoch <= ?1"      \
+			" ORDER BY epoch DESC LIMIT 1)")                                   \
 	X(LOG_ALL, SQL_VERSION "WHERE v.seq > ?1 ORDER BY v.seq DESC, v.id DESC")          \
 	X(LOG_WRITER, SQL_VERSION "WHERE v.writer_id = ?2 AND v.seq > ?1"                  \
 				  " ORDER BY v.seq DESC, v.id DESC")                       \
@@ -95,6 +104,14 @@
 		     " ORDER BY seq DESC LIMIT 1")                                         \
 	X(MOVE_INTO, "SELECT seq, from_path, to_path FROM folder_move"                     \
 		     " WHERE to_path >= ?1 AND seq < ?2 ORDER BY to_path")                 \
+	X(MOVE_FROM_AFTER, "SELECT seq, to_path FROM folder_move WHERE from_path = ?1"     \
+			   " AND seq > ?2 ORDER BY seq, id LIMIT 1")                       \
+	X(MOVE_TO_AFTER, "SELECT seq FROM folder_move WHERE to_path = ?1 AND seq > ?2"     \
+			 " ORDER BY seq LIMIT 1")                                          \
+	X(MOVE_OUT_OF, "SELECT from_path FROM folder_move WHERE from_path >= ?1"           \
+		       " ORDER BY from_path")                                              \
+	X(MOVE_BETWEEN, "SELECT min(iif(time_ns > ?3, seq, NULL)), max(seq)"               \
+			" FROM folder_move WHERE seq > ?1 AND seq < ?2")                   \
 	X(EVENT_ADD, "INSERT INTO event (seq, time_ns, kind, path, writer, epoch, number," \
 		     " text) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")                     \
 	X(EVENT_NEWEST, SQL_EVENT "ORDER BY seq DESC, id DESC LIMIT ?1")                   \

@@ -25,7 +25,7 @@ TABLES = {
     "refusals.json": "refusals",
     "conflicts.json": "conflicts",
 }
-FOLDERS = {"history", "conflicts"}
+FOLDERS = {"history", "conflicts", "at"}
 OTHERS = {"ctl", "conflicts.ndjson"}
 STRANGER = 54321
 

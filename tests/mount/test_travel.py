@@ -1,0 +1,287 @@
+"""The tree as it was: .stomp/at/MOMENT/… (D, docs/STOMP-FOLDER.md)."""
+
+import os
+import random
+import shutil
+import stat
+import subprocess
+import time
+from datetime import datetime, timezone
+
+import pytest
+
+from stomplib.calls import RENAME_EXCHANGE, needs_root
+from stomplib.writer import PYTHON
+
+STRANGER = 54321
+SEEDS = int(os.environ.get("STOMP_SEEDS", 6))
+
+
+def moment(workspace):
+    """A word for this very moment, with everything closed before it recorded."""
+    workspace.ctl("checkpoint")
+    now = time.time_ns()
+    second = datetime.fromtimestamp(now // 10**9, timezone.utc)
+    time.sleep(0.002)
+    return second.strftime("%Y-%m-%dT%H:%M:%S") + f".{now % 10**9:09d}Z"
+
+
+def tell(root):
+    """Everything below a folder: type, mode, target or content, by relative path."""
+    found = {}
+    for folder, folders, files in os.walk(root):
+        for name in folders + files:
+            path = os.path.join(folder, name)
+            st = os.lstat(path)
+            kind = stat.S_IFMT(st.st_mode)
+            if stat.S_ISLNK(st.st_mode):
+                what = os.readlink(path)
+            elif stat.S_ISREG(st.st_mode):
+                with open(path, "rb") as f:
+                    what = (f.read(), st.st_size)
+            else:
+                what = None
+            mode = None if stat.S_ISLNK(st.st_mode) else stat.S_IMODE(st.st_mode)
+            found[os.path.relpath(path, root)] = (kind, mode, what)
+    return found
+
+
+def differences(was, told):
+    return {
+        path: (was.get(path), told.get(path))
+        for path in was.keys() | told.keys()
+        if was.get(path) != told.get(path)
+    }
+
+
+class Chaos:
+    """Random changes by two writers; a refusal or a clash of names is part of it."""
+
+    def __init__(self, workspace, writers, seed):
+        self.workspace, self.writers = workspace, writers
+        self.random = random.Random(seed)
+
+    def paths(self, folders):
+        found = ["."] if folders else []
+        for folder, names, files in os.walk(self.workspace.path):
+            for name in names if folders else files:
+                found.append(os.path.relpath(os.path.join(folder, name), self.workspace.path))
+        return sorted(found)
+
+    def folder(self):
+        return self.random.choice(self.paths(True))
+
+    def new_name(self):
+        name = self.random.choice(["a", "b", "c", "d", "e.txt", "f\n", "g\udcff"])
+        return os.path.normpath(os.path.join(self.folder(), name))
+
+    def data(self):
+        lines = self.random.randint(0, 30)
+        return b"".join(b"%d\n" % self.random.randint(0, 99) for _ in range(lines))
+
+    def step(self):
+        w, r = self.random.choice(self.writers), self.random
+        files = self.paths(False) or ["a"]
+        name = r.choice(files)
+        steps = [
+            (8, lambda: w.writefile(name, self.data())),
+            (6, lambda: w.writefile(self.new_name(), self.data())),
+            (4, lambda: w.append(name, self.data())),
+            (2, lambda: w.truncate(name, r.randint(0, 20))),
+            (5, lambda: w.save_by_rename(name, self.data())),
+            (4, lambda: w.unlink(name)),
+            (4, lambda: w.rename(name, self.new_name())),
+            (3, lambda: w.rename(name, r.choice(files))),
+            (4, lambda: w.mkdir(self.new_name())),
+            (2, lambda: w.sh(f"rm -rf '{self.folder()}'") if r.random() < 0.3 else None),
+            (5, lambda: w.rename(self.folder(), self.new_name())),
+            (2, lambda: w.rename(self.folder(), self.folder(), flags=RENAME_EXCHANGE)),
+            (1, lambda: w.rename(name, r.choice(files), flags=RENAME_EXCHANGE)),
+            (3, lambda: w.symlink("to/" + str(r.randint(0, 9)), self.new_name())),
+            (3, lambda: w.chmod(name, r.choice([0o600, 0o644, 0o755]))),
+            (3, lambda: w.chmod(self.folder(), r.choice([0o755, 0o700, 0o711]))),
+        ]
+        weights = [weight for weight, _ in steps]
+        try:
+            r.choices([do for _, do in steps], weights)[0]()
+        except OSError:
+            pass
+
+
+def lay(root, rng):
+    """A tree from before the mount."""
+    for folder in (".", "src", "src/deep", "docs", "quiet", "quiet/below"):
+        os.makedirs(root / folder, exist_ok=True)
+        for name in ("one", "two", "e.txt"):
+            (root / folder / name).write_bytes(b"%d\n" % rng.randint(0, 9) * rng.randint(0, 9))
+    (root / "src/link").symlink_to("one")
+    (root / "docs/two").chmod(0o640)
+    (root / "quiet").chmod(0o750)
+
+
+def snapshot(workspace, to):
+    subprocess.run(["cp", "-a", f"{workspace.path}/.", to], check=True, timeout=30)
+    return tell(to)
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_every_moment_is_as_its_snapshot(unmounted, writer, tmp_path, seed):  # D, V2, V3
+    lay(unmounted.path, random.Random(seed))
+    unmounted.mount()
+    chaos = Chaos(unmounted, [writer("alice"), writer("bob")], seed)
+    kept = []
+    for i in range(9):
+        word = moment(unmounted)
+        kept.append((word, snapshot(unmounted, tmp_path / f"s{i}")))
+        for _ in range(25):
+            chaos.step()
+    for word, was in kept:
+        told = tell(unmounted / ".stomp/at" / word)
+        assert not differences(was, told), (seed, word)
+    for w in chaos.writers:
+        w.stop()
+    unmounted.remount()
+    for word, was in kept:
+        told = tell(unmounted / ".stomp/at" / word)
+        assert not differences(was, told), (seed, word, "after a restart")
+
+
+def test_programs_walk_it(unmounted, writer, tmp_path):  # D
+    (unmounted.path / "src").mkdir()
+    (unmounted.path / "src/a.txt").write_text("needle\n")
+    (unmounted.path / "Makefile").write_text("all:\n\t@cat src/a.txt\n")
+    unmounted.mount()
+    was = moment(unmounted)
+    snapshot(unmounted, tmp_path / "s")
+    alice = writer("alice")
+    alice.writefile("src/a.txt", b"hay\n")
+    alice.rename("src", "lib")
+    then = f".stomp/at/{was}"
+    unmounted.run("diff", "-r", then, tmp_path / "s")
+    assert unmounted.run("grep", "-r", "needle", then).stdout.endswith(b"a.txt:needle\n")
+    assert unmounted.run("make", "-s", "-C", then).stdout == b"needle\n"
+    copy = tmp_path / "copy"
+    unmounted.run("cp", "-a", then, copy)
+    assert tell(copy) == tell(tmp_path / "s")
+    assert unmounted.run("diff", "-r", then, ".", check=False).returncode == 1
+
+
+def test_it_is_read_only(workspace, writer):  # D
+    alice = writer("alice")
+    alice.writefile("a", b"a\n")
+    then = f".stomp/at/{moment(workspace)}"
+    assert alice.errno("writefile", f"{then}/a", b"b\n") == "EROFS"
+    assert alice.errno("writefile", f"{then}/new", b"b\n") in ("EPERM", "EROFS")
+    assert alice.errno("unlink", f"{then}/a") in ("EPERM", "EROFS")
+    assert alice.errno("mkdir", f"{then}/d") in ("EPERM", "EROFS")
+    assert alice.errno("rename", f"{then}/a", "b") in ("EPERM", "EXDEV")
+    assert alice.readfile(f"{then}/a") == b"a\n"
+
+
+@pytest.mark.parametrize("word", ["-", "1x", "yesterday", "2026-13-01", "2199-01-01", "2999-01-01", "-5"])
+def test_what_is_no_moment_is_not_there(workspace, word):  # D
+    assert not (workspace / ".stomp/at" / word).exists()
+
+
+def test_words_for_a_moment(workspace, writer):  # D
+    alice = writer("alice")
+    alice.writefile("a", b"one\n")
+    epoch = workspace.log("a")[-1]["epoch"]
+    alice.writefile("a", b"two\n")
+    workspace.ctl("checkpoint")
+    at = workspace / ".stomp/at"
+    assert (at / str(epoch) / "a").read_bytes() == b"one\n"
+    assert (at / "now" / "a").read_bytes() == b"two\n"
+    assert not (at / "0" / "a").exists()
+    assert not (at / "-1h" / "a").exists()
+    later = workspace.log("a")[-1]["epoch"]
+    assert (at / str(later) / "a").read_bytes() == b"two\n"
+    assert (at / str(later + 1000) / "a").read_bytes() == b"two\n"
+    today = datetime.now().strftime("%Y-%m-%d")
+    assert not (at / today / "a").exists()
+    time.sleep(1.1)  # the log cuts its times off to the second: such a word includes it
+    shown = datetime.now().strftime("%Y-%m-%dT%H:%M:%S")
+    assert (at / shown / "a").read_bytes() == b"two\n"
+    assert os.listdir(at) == []
+
+
+def test_a_file_being_read_stays_what_it_was(unmounted, writer):  # D, V2
+    old = b"".join(b"%07d\n" % i for i in range(1 << 17))
+    (unmounted.path / "big").write_bytes(old)
+    unmounted.mount()
+    then = unmounted / ".stomp/at" / moment(unmounted) / "big"
+    with open(then, "rb", buffering=0) as f:
+        first = f.read(4096)
+        writer("alice").writefile("big", b"new\n" * 1000)
+        os.posix_fadvise(f.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        rest = f.readall()
+    assert first + rest == old
+    assert then.read_bytes() == old
+
+
+def test_what_is_being_made_is_not_of_the_past(workspace, writer):  # D
+    was = moment(workspace)
+    alice = writer("alice")
+    fd = alice.open("new", os.O_WRONLY | os.O_CREAT)
+    alice.write(fd, b"not closed")
+    then = workspace / ".stomp/at" / was
+    assert not (then / "new").exists()
+    assert os.listdir(then) == []
+    alice.close(fd)
+    assert not (then / "new").exists()
+
+
+def run_as(uid, *argv, cwd):
+    return subprocess.run(
+        argv, cwd=cwd, user=uid, group=uid, extra_groups=[], capture_output=True, timeout=20
+    )
+
+
+@needs_root
+def test_what_is_out_of_reach_stays_so(unmounted):  # D
+    for name in ("shut", "open"):
+        (unmounted.path / name).mkdir(mode=0o755)
+        (unmounted.path / name / "f").write_text("f\n")
+        (unmounted.path / name / "f").chmod(0o644)
+        (unmounted.path / name / "quiet").write_text("q\n")
+    (unmounted.path / "later").write_text("secret later\n")
+    (unmounted.path / "sooner").write_text("secret sooner\n")
+    (unmounted.path / "sooner").chmod(0o600)
+    for folder in (unmounted.path, *list(unmounted.path.parents)[:-2]):
+        if folder.stat().st_mode & 0o005 != 0o005:
+            folder.chmod(folder.stat().st_mode | 0o055)
+    unmounted.mount()
+    then = f".stomp/at/{moment(unmounted)}"
+    (unmounted / "shut").chmod(0o700)
+    (unmounted / "later").chmod(0o600)
+    (unmounted / "sooner").chmod(0o644)
+    os.rename(unmounted / "shut", unmounted / "closed")
+    (unmounted / "closed/f").unlink()
+    for path, may in {
+        "open/f": True,
+        "open/quiet": True,
+        "shut/f": False,  # its folder is shut now, by another name
+        "shut/quiet": False,
+        "later": False,  # its mode of now
+        "sooner": False,  # its mode of then
+    }.items():
+        done = run_as(STRANGER, "cat", f"{then}/{path}", cwd=unmounted.path)
+        assert (done.returncode == 0) == may, (path, done.stderr)
+        assert (unmounted / then / path).read_bytes()
+    assert run_as(STRANGER, "ls", f"{then}/open", cwd=unmounted.path).returncode == 0
+    assert run_as(STRANGER, "ls", f"{then}/shut", cwd=unmounted.path).returncode != 0
+
+
+def test_nodes_are_forgotten(workspace):  # D
+    """What was looked at does not stay in memory when the kernel lets it go."""
+    script = f"""
+import os
+for i in range(2000):
+    open(f"f{{i}}", "w").close()
+"""
+    workspace.run(PYTHON, "-c", script)
+    then = workspace / ".stomp/at" / moment(workspace)
+    assert len(tell(then)) == 2000
+    shutil.rmtree(workspace / ".stomp/at/nothing", ignore_errors=True)
+    assert len(os.listdir(then)) == 2000

@@ -21,6 +21,7 @@ int cmd_cat(int argc, char **argv);
 int cmd_conflicts(int argc, char **argv);
 int cmd_diff(int argc, char **argv);
 int cmd_doctor(int argc, char **argv);
+int cmd_fsck(int argc, char **argv);
 int cmd_lease(int argc, char **argv);
 int cmd_log(int argc, char **argv);
 int cmd_mount(int argc, char **argv);

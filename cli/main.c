@@ -28,6 +28,7 @@ static const struct command commands[] = {
 	{"resolve", cmd_resolve, "ID --ours|--merged", "settle a conflict"},
 	{"policy", cmd_policy, "VERB", "which rule holds for a file; test a policy"},
 	{"doctor", cmd_doctor, "[DIR]", "is everything there that is needed?"},
+	{"fsck", cmd_fsck, "[DIR]", "is the history whole? mend it"},
 	{"agents", cmd_agents, "", "five lines for AGENTS.md"},
 };
 

@@ -9,6 +9,7 @@
 
 #include "base/log.h"
 #include "base/mounts.h"
+#include "fs/checker.h"
 #include "fs/daemon.h"
 #include "fs/driver.h"
 #include "fs/housekeeper.h"
@@ -122,10 +123,17 @@ static int open_journal(struct daemon *d)
 	if (r < 0) {
 		log_error("the journal in %s/.stomp cannot be opened: %s%s",
 			ws->options.source, strerror(-r),
-			r == -EPROTO ? " (it was written by a newer stompfs)" : "");
+			r == -EPROTO	? " (it was written by a newer stompfs)"
+			: r == -EUCLEAN ? "; `stomp fsck --repair` sets it aside and saves "
+					  "what can be read"
+					: "");
 		return r;
 	}
 	r = intents_open(&ws->intents, ws->stomp_fd);
+	if (r == -EPROTO)
+		log_error("%s/.stomp/intents is damaged, or a newer stompfs's; `stomp fsck "
+			  "--repair` sets it aside",
+			ws->options.source);
 	if (r == 0)
 		r = recover(ws, d->root_fd, &recovered);
 	if (r < 0) {
@@ -200,6 +208,7 @@ static int open_workspace(struct daemon *d)
 	r = r < 0 ? r : notifier_new(ws, &ws->notifier);
 	r = r < 0 ? r : housekeeper_new(ws, &ws->housekeeper);
 	r = r < 0 ? r : vtree_new(ws, &ws->vtree);
+	r = r < 0 ? r : checker_new(ws, &ws->checker);
 	if (r < 0)
 		log_error("%s cannot be served: %s", ws->options.source, strerror(-r));
 	return r;
@@ -209,6 +218,7 @@ static int open_workspace(struct daemon *d)
 static void close_workspace(struct workspace *ws)
 {
 	ws->park = park_free(ws->park);
+	ws->checker = checker_free(ws->checker);
 	ws->housekeeper = housekeeper_free(ws, ws->housekeeper);
 	sessions_finish_all(ws);
 	ws->notifier = notifier_free(ws->notifier);

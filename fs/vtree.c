@@ -32,6 +32,8 @@ static const struct {
 	{"conflicts.ndjson", V_DOCUMENT, vdoc_conflicts_ndjson},
 	{"policy", V_DOCUMENT, vdoc_policy},
 	{"metrics", V_DOCUMENT, vdoc_metrics},
+	{"fsck", V_DOCUMENT, vdoc_fsck},
+	{"fsck.json", V_DOCUMENT, vdoc_fsck_json},
 	{"ctl", V_CTL, NULL},
 	{"history", V_HISTORY, NULL},
 	{"conflicts", V_CONFLICTS, NULL},

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "fs/checker.h"
 #include "fs/state.h"
 #include "fs/vtree_internal.h"
 
@@ -15,6 +16,7 @@ const char *ctl_usage(void)
 	       "lease break PATH...\n"
 	       "resolve ID ours|theirs|merged|file\n"
 	       "checkpoint\n"
+	       "fsck [scrub] [rate=MIB]\n"
 	       "ping\n"
 	       "# Paths are relative to the workspace. Blanks, backslashes and bytes "
 	       "outside\n"
@@ -111,6 +113,22 @@ static void put_failure(struct buf *answer, int r, const struct buf *why)
 	buf_puts(answer, "\"}\n");
 }
 
+/* It costs everybody's disk: for who runs the daemon. */
+static int start_check(struct workspace *ws, const struct process *by,
+	const struct ctl_command *cmd, struct buf *why)
+{
+	int r;
+
+	if (by->uid != 0 && by->uid != geteuid()) {
+		buf_puts(why, "only root and who mounted the workspace may check it");
+		return -EPERM;
+	}
+	r = checker_start(ws->checker, cmd->scrub, cmd->rate_mib);
+	if (r == -EALREADY)
+		buf_puts(why, "a check runs already; .stomp/fsck tells how far it is");
+	return r;
+}
+
 int ctl_execute(struct workspace *ws, struct process *by, const char *line, size_t size,
 	struct buf *answer)
 {
@@ -124,6 +142,8 @@ int ctl_execute(struct workspace *ws, struct process *by, const char *line, size
 	buf_puts(answer, "{\"ok\":true");
 	if (r == 0 && cmd->verb == CTL_CHECKPOINT)
 		r = state_checkpoint(ws);
+	else if (r == 0 && cmd->verb == CTL_FSCK)
+		r = start_check(ws, by, cmd, &why);
 	else if (r == 0 && cmd->verb == CTL_RESOLVE)
 		r = conflicts_settle(ws, by, cmd->conflict, cmd->how, answer, &why);
 	else if (r == 0 && cmd->verb != CTL_PING)

@@ -25,6 +25,7 @@ enum ctl_verb {
 	CTL_CHECKPOINT,
 	CTL_RESOLVE,
 	CTL_PING,
+	CTL_FSCK,
 };
 
 struct ctl_command {
@@ -33,6 +34,8 @@ struct ctl_command {
 	const char *reason; /* NULL: not said */
 	uint64_t conflict;  /* CTL_RESOLVE */
 	const char *how;    /* CTL_RESOLVE: "ours", "theirs", "merged", "file" */
+	bool scrub;	    /* CTL_FSCK */
+	uint64_t rate_mib;  /* CTL_FSCK; 0: unbounded */
 	unsigned n_paths;
 	char *paths[CTL_WORDS_MAX];  /* relative to the workspace, or patterns */
 	char text[CTL_LINE_MAX + 1]; /* what the pointers point into */

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "fs/checker.h"
 
 /* Long enough for any task, short enough that a forgotten lease ends by itself. */
 static const int64_t ttl_max_ns = 7 * 24 * 3600 * NS_PER_S;
@@ -260,6 +261,31 @@ static int parse_resolve(struct ctl_command *cmd, struct words *words, struct bu
 	return no_more(words, why);
 }
 
+/* fsck [scrub] [rate=MIB] */
+static int parse_fsck(struct ctl_command *cmd, struct words *words, struct buf *why)
+{
+	char *word = NULL, *end;
+	int r;
+
+	cmd->verb = CTL_FSCK;
+	while ((r = next_word(words, &word, why)) > 0) {
+		if (!strcmp(word, "scrub")) {
+			cmd->scrub = true;
+			continue;
+		}
+		if (!strncmp(word, "rate=", 5) && word[5] >= '0' && word[5] <= '9') {
+			cmd->rate_mib = strtoull(word + 5, &end, 10);
+			if (!*end && cmd->rate_mib <= 1 << 20)
+				continue;
+		}
+		buf_puts(why,
+			"fsck takes scrub, and rate=N: MiB a second to read, 0 for as "
+			"many as there are");
+		return -EINVAL;
+	}
+	return r;
+}
+
 int ctl_parse(struct ctl_command *cmd, const char *line, size_t size, struct buf *why)
 {
 	struct words words;
@@ -282,6 +308,8 @@ int ctl_parse(struct ctl_command *cmd, const char *line, size_t size, struct buf
 	cmd->reason = NULL;
 	cmd->conflict = 0;
 	cmd->how = NULL;
+	cmd->scrub = false;
+	cmd->rate_mib = CHECKER_RATE_MIB;
 	cmd->n_paths = 0;
 	words = (struct words){cmd->text, cmd->text + size};
 	r = next_word(&words, &word, why);
@@ -297,9 +325,11 @@ int ctl_parse(struct ctl_command *cmd, const char *line, size_t size, struct buf
 		cmd->verb = CTL_PING;
 		return no_more(&words, why);
 	}
+	if (r && !strcmp(word, "fsck"))
+		return parse_fsck(cmd, &words, why);
 	if (r && !strcmp(word, "resolve"))
 		return parse_resolve(cmd, &words, why);
 	buf_puts(why, "the commands are: lease acquire|renew|release|break, resolve, "
-		      "checkpoint, ping");
+		      "checkpoint, fsck, ping");
 	return -EINVAL;
 }

@@ -122,6 +122,8 @@ struct vreader {
 
 typedef void vrender_fn(const struct vreader *r, struct buf *out);
 
+vrender_fn vdoc_fsck, vdoc_fsck_json;
+
 static inline struct vnode *vnode_of(fuse_ino_t id)
 {
 	return (struct vnode *)(uintptr_t)(ID_OF_GENERATION(id) & ~(fuse_ino_t)1);

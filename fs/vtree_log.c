@@ -8,7 +8,7 @@
 static bool is_news(const struct event *e)
 {
 	static const char *const kinds[] = {"takeover", "break", "recover", "external",
-		"merge", "overwrite", "policy", "resolve"};
+		"merge", "overwrite", "policy", "resolve", "lost"};
 
 	for (unsigned i = 0; i < ARRAY_SIZE(kinds); i++)
 		if (e->kind && !strcmp(e->kind, kinds[i]))

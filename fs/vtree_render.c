@@ -1,6 +1,7 @@
 #include <string.h>
 #include <sys/utsname.h>
 
+#include "fs/checker.h"
 #include "fs/op.h"
 #include "fs/refuse.h"
 #include "fs/state.h"
@@ -25,6 +26,12 @@ void vdoc_health(const struct journal_figures *figures, struct buf *out)
 		buf_puts(out,
 			"The history cannot be written: its file system is read-only. "
 			"Changes are refused until it is writable again.");
+		break;
+	case EUCLEAN:
+		buf_puts(out,
+			"The history is damaged: its database is not what was written. "
+			"Changes are refused; `stomp umount`, then `stomp fsck --repair`, "
+			"which saves what can be read, then mount again.");
 		break;
 	default:
 		buf_puts(out, "The history cannot be written (");
@@ -52,6 +59,11 @@ unsigned vdoc_count_writers(struct workspace *ws)
 
 	identity_each_writer(ws->identity, count_writer, &n);
 	return n;
+}
+
+void vdoc_fsck(const struct vreader *r, struct buf *out)
+{
+	checker_text(r->ws->checker, out);
 }
 
 /* ---- status ---- */

@@ -1,6 +1,7 @@
 #include <string.h>
 #include <sys/utsname.h>
 
+#include "fs/checker.h"
 #include "fs/op.h"
 #include "fs/refuse.h"
 #include "fs/state.h"
@@ -49,6 +50,13 @@ void vdoc_status_json(const struct vreader *r, struct buf *out)
 	json_number(out, "restarts", ws->supervised.generation);
 	json_string(out, "last_end",
 		ws->supervised.generation ? ws->supervised.last_end : NULL);
+	buf_puts(out, "}\n");
+}
+
+void vdoc_fsck_json(const struct vreader *r, struct buf *out)
+{
+	buf_puts(out, "{\"schema\":\"stompfs/fsck/1\"");
+	checker_json(r->ws->checker, out);
 	buf_puts(out, "}\n");
 }
 

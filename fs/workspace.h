@@ -28,6 +28,7 @@ struct vtree;
 struct refusal_ring;
 struct retire;
 struct old_rules;
+struct checker;
 struct housekeeper;
 
 struct options {
@@ -93,6 +94,7 @@ struct workspace {
 	struct park *park;
 	struct notifier *notifier;
 	struct vtree *vtree;
+	struct checker *checker;
 	struct refusal_ring *refusals;
 	struct retire *retire;
 	struct counters counters;

@@ -52,6 +52,9 @@ int db_errno(struct db *db, int rc)
 		return -EEXIST;
 	case SQLITE_IOERR:
 		return system == ENOSPC || system == EDQUOT ? -system : -EIO;
+	case SQLITE_CORRUPT:
+	case SQLITE_NOTADB:
+		return -EUCLEAN; /* what is read is no database of ours any more */
 	case SQLITE_CANTOPEN:
 		return system > 0 ? -system : -EIO;
 	default:

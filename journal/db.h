@@ -2,8 +2,9 @@
  * db.h - one SQLite connection with its prepared statements.
  *
  * A connection belongs to one thread at a time. Steps answer 1 (a row), 0 (done) or
- * -errno: SQLITE_FULL is -ENOSPC, whatever else the disk does is -EIO or what the system
- * said, and a broken rule of the schema is -EEXIST.
+ * -errno: SQLITE_FULL is -ENOSPC, a damaged database is -EUCLEAN (check.h mends it),
+ * whatever else the disk does is -EIO or what the system said, and a broken rule of the
+ * schema is -EEXIST.
  */
 #ifndef STOMP_JOURNAL_DB_H
 #define STOMP_JOURNAL_DB_H

@@ -3,12 +3,14 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 
 #include "base/table.h"
+#include "journal/check.h"
 
 enum {
 	UNIT_BYTES = 512,
@@ -224,6 +226,26 @@ void intents_close(struct intents *s)
 	close(s->fd);
 	pthread_mutex_destroy(&s->lock);
 	free(s);
+}
+
+int intents_check(int dirfd, bool repair)
+{
+	auto_close int fd = openat(dirfd, "intents", O_RDONLY | O_CLOEXEC);
+	struct header have;
+	struct stat st;
+
+	if (fd < 0)
+		return errno == ENOENT ? 1 : -errno;
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	if (st.st_size == 0 ||
+		(pread(fd, &have, sizeof(have), 0) == sizeof(have) && have.magic == MAGIC &&
+			have.format == FORMAT && have.unit_bytes == UNIT_BYTES &&
+			have.units == INTENT_SLOTS))
+		return 1;
+	if (!repair)
+		return 0;
+	return renameat(dirfd, "intents", dirfd, "intents.damaged") < 0 ? -errno : 0;
 }
 
 /* ---- leftovers ---- */

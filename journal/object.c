@@ -9,14 +9,15 @@
 
 #include "journal/store.h"
 
-enum { CHUNK = 128 * 1024, SAMPLE = 256 * 1024, COPIES_MAX = 1000, NAME_MAX_ = 64 };
+enum { CHUNK = 128 * 1024, SAMPLE = 256 * 1024, COPIES_MAX = 1000 };
 
-static void object_name(struct hash128 hash, uint64_t copy, char name[NAME_MAX_])
+void object_name(struct hash128 hash, uint64_t copy, char name[OBJECT_NAME_SIZE])
 {
 	char hex[33];
 
 	hash128_hex(hash, hex);
-	snprintf(name, NAME_MAX_, "%.2s/%s.%llu", hex, hex + 2, (unsigned long long)copy);
+	snprintf(name, OBJECT_NAME_SIZE, "%.2s/%s.%llu", hex, hex + 2,
+		(unsigned long long)copy);
 }
 
 static void dirty_add(struct store *s, int fd, struct hash128 hash)
@@ -112,7 +113,7 @@ static int same_file(const struct store *s, const char *name, int fd, int *exist
 static int object_give_name(struct store *s, int fd, uint64_t copy_from,
 	struct content_row *row, uint64_t *bytes)
 {
-	char name[NAME_MAX_];
+	char name[OBJECT_NAME_SIZE];
 	auto_close int keep = fcntl(fd, F_DUPFD_CLOEXEC, 0);
 	struct stat st;
 	int r;
@@ -321,7 +322,7 @@ int object_unpack(const struct store *s, int in, uint64_t size, int *fd)
 
 int object_open(const struct store *s, const struct content_row *row, int *fd)
 {
-	char name[NAME_MAX_];
+	char name[OBJECT_NAME_SIZE];
 	auto_close int in = -1;
 
 	object_name(row->hash, row->copy, name);

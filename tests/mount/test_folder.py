@@ -14,7 +14,7 @@ import pytest
 
 from stomplib.workspace import octal_word
 
-TEXTS = {"README", "status", "me", "why", "writers", "leases", "log", "policy", "metrics"}
+TEXTS = {"README", "status", "me", "why", "writers", "leases", "log", "policy", "metrics", "fsck"}
 TABLES = {
     "status.json": "status",
     "me.json": "me",

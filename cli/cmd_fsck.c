@@ -1,0 +1,290 @@
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <time.h>
+
+#include "base/mounts.h"
+#include "cli/cli.h"
+#include "cli/options.h"
+#include "cli/workspace.h"
+#include "journal/check.h"
+
+#define POLL_MS 100
+
+enum { OPT_REPAIR, OPT_SCRUB, OPT_RATE, OPT_JSON };
+
+static const struct option_spec options[] = {
+	[OPT_REPAIR] = {"repair", 0, NULL, "mend what can be mended without guessing",
+		false},
+	[OPT_SCRUB] = {"scrub", 0, NULL, "read every stored content as well", false},
+	[OPT_RATE] = {"rate", 0, "MIB", "of a mounted workspace, so much a second (32)",
+		true},
+	[OPT_JSON] = {"json", 0, NULL, "as JSON (schema stompfs/fsck/1)", false},
+	{0}};
+
+static const struct command_spec spec = {
+	.name = "fsck",
+	.usage = "[DIR] [--repair] [--scrub] [--rate MIB] [--json]",
+	.about = "Check the history of DIR: the journal against the stored contents, and "
+		 "the newest\n"
+		 "versions against the tree. Without --repair it only tells. A mounted "
+		 "workspace is\n"
+		 "checked by its daemon; to mend, unmount first. What is damaged is moved "
+		 "aside, what\n"
+		 "cannot be had back is marked as lost. Exit code 1 when something is "
+		 "wrong or lost.",
+	.example = "  stomp fsck --scrub ~/project\n"
+		   "  stomp umount ~/project && stomp fsck --repair ~/project",
+	.options = options,
+	.max_args = 1,
+};
+
+/* ---- what is found ---- */
+
+static const char *const grades[] = {
+	[CHECK_NOTE] = "note",
+	[CHECK_PROBLEM] = "problem",
+	[CHECK_MENDED] = "mended",
+	[CHECK_LOST] = "lost",
+};
+
+struct report {
+	bool json;
+	struct buf findings;
+	unsigned n, bad;
+};
+
+static void find(enum check_grade grade, const char *text, void *ctx)
+{
+	struct report *r = ctx;
+
+	r->bad += grade == CHECK_PROBLEM || grade == CHECK_LOST;
+	if (!r->json) {
+		printf("%-7s  %s\n", grades[grade], text);
+		return;
+	}
+	buf_printf(&r->findings, "%s{\"grade\":\"%s\",\"text\":", r->n++ ? "," : "",
+		grades[grade]);
+	buf_put_json_str(&r->findings, text);
+	buf_putc(&r->findings, '}');
+}
+
+static void put_count(struct buf *out, uint64_t n, const char *what)
+{
+	buf_printf(out, "%s%llu %s%s", out->len ? ", " : "", (unsigned long long)n, what,
+		n == 1 ? "" : "s");
+}
+
+static int finish(struct report *r, const struct check_sums *s, bool repair, bool scrub)
+{
+	uint64_t left =
+		repair ? s->problems - (s->problems < s->mended ? s->problems : s->mended)
+		       : s->problems;
+	auto_buf line = {0};
+
+	if (r->json) {
+		printf("{\"schema\":\"stompfs/fsck/1\",\"sound\":%s,\"versions\":%llu,"
+		       "\"contents\":%llu,\"contents_read\":%llu,\"bytes_read\":%llu,"
+		       "\"files_compared\":%llu,\"files_differ\":%llu,\"problems\":%llu,"
+		       "\"mended\":%llu,\"lost\":%llu,\"findings\":[%s]}\n",
+			s->problems || s->lost ? "false" : "true",
+			(unsigned long long)s->versions, (unsigned long long)s->contents,
+			(unsigned long long)s->contents_read,
+			(unsigned long long)s->bytes_read,
+			(unsigned long long)s->files_compared,
+			(unsigned long long)s->files_differ,
+			(unsigned long long)s->problems, (unsigned long long)s->mended,
+			(unsigned long long)s->lost, r->findings.data ?: "");
+		return left || s->lost ? STOMP_NO : STOMP_DONE;
+	}
+	put_count(&line, s->versions, "version");
+	put_count(&line, s->contents, "stored content");
+	if (scrub)
+		buf_printf(&line, " (%llu read and whole)",
+			(unsigned long long)s->contents_read);
+	put_count(&line, s->problems, "problem");
+	if (repair)
+		buf_printf(&line, ", %llu mended, %llu lost", (unsigned long long)s->mended,
+			(unsigned long long)s->lost);
+	printf("%s\n", line.data ?: "");
+	if (s->problems && !repair)
+		printf("`stomp fsck --repair` mends what can be mended (unmount first)\n");
+	return left || s->lost ? STOMP_NO : STOMP_DONE;
+}
+
+/* ---- nothing is mounted ---- */
+
+static int open_folder(const char *dir, int *root, int *stomp)
+{
+	*root = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (*root < 0)
+		return report_errno(spec.name, dir, -errno);
+	*stomp = openat(*root, ".stomp", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (*stomp >= 0)
+		return STOMP_DONE;
+	if (errno != ENOENT)
+		return report_errno(spec.name, dir, -errno);
+	fprintf(stderr, "stomp fsck: %s has no history: it was never mounted\n", dir);
+	return STOMP_NO_WORKSPACE;
+}
+
+/* The daemon's own lock: whoever has it may look at and change everything. */
+static int lock_folder(const char *dir, int stomp, int *lock)
+{
+	*lock = openat(stomp, "lock", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	if (*lock < 0)
+		return report_errno(spec.name, dir, -errno);
+	if (flock(*lock, LOCK_EX | LOCK_NB) == 0)
+		return STOMP_DONE;
+	fprintf(stderr,
+		"stomp fsck: %s is served by a daemon, mounted elsewhere; `stomp umount` "
+		"its mount first\n",
+		dir);
+	return STOMP_NO;
+}
+
+static int check_folder(const char *dir, const struct options *o, struct report *report)
+{
+	auto_close int root = -1, stomp = -1, lock = -1;
+	struct check_options check = {
+		.scrub = o->values[OPT_SCRUB],
+		.repair = o->values[OPT_REPAIR],
+		.say = find,
+		.ctx = report,
+	};
+	struct check_sums sums;
+	int r = open_folder(dir, &root, &stomp) ?: lock_folder(dir, stomp, &lock);
+
+	if (r != STOMP_DONE)
+		return r;
+	check.dirfd = stomp;
+	check.root_fd = root;
+	r = journal_check(&check, &sums);
+	if (r == -ENOENT) {
+		fprintf(stderr, "stomp fsck: %s/.stomp has no journal.db%s\n", dir,
+			check.repair ? "; mounting it begins a new history" : "");
+		return STOMP_NO;
+	}
+	if (r == -EPROTO) {
+		fprintf(stderr, "stomp fsck: a newer stompfs wrote this journal; use that "
+				"one's stomp\n");
+		return STOMP_FAILED;
+	}
+	if (r < 0)
+		return report_errno(spec.name, dir, r);
+	r = intents_check(stomp, check.repair);
+	if (r == 0) {
+		sums.problems++;
+		sums.mended += check.repair;
+		find(check.repair ? CHECK_MENDED : CHECK_PROBLEM,
+			check.repair
+				? "the damaged list of unfinished changes is set aside "
+				  "as .stomp/intents.damaged"
+				: "the list of unfinished changes (.stomp/intents) is "
+				  "damaged",
+			report);
+	}
+	return r < 0 ? report_errno(spec.name, dir, r)
+		     : finish(report, &sums, check.repair, check.scrub);
+}
+
+/* ---- mounted ---- */
+
+static void take_findings(struct json_object *json, struct report *report)
+{
+	struct json_object *list = json_list(json, "findings");
+
+	for (size_t i = 0; list && i < json_object_array_length(list); i++) {
+		struct json_object *row = json_object_array_get_idx(list, i);
+		const char *grade = json_text(row, "grade", "problem");
+
+		for (size_t g = 0; g < ARRAY_SIZE(grades); g++)
+			if (!strcmp(grade, grades[g]))
+				find((enum check_grade)g, json_text(row, "text", ""),
+					report);
+	}
+}
+
+static struct check_sums take_sums(struct json_object *json)
+{
+	return (struct check_sums){
+		.versions = (uint64_t)json_number(json, "versions", 0),
+		.contents = (uint64_t)json_number(json, "contents", 0),
+		.contents_read = (uint64_t)json_number(json, "contents_read", 0),
+		.bytes_read = (uint64_t)json_number(json, "bytes_read", 0),
+		.problems = (uint64_t)json_number(json, "problems", 0),
+	};
+}
+
+/* The daemon checks by itself; its document says how far it is. */
+static int check_mounted(
+	const struct workspace *ws, const struct options *o, struct report *report)
+{
+	auto_buf line = {0}, answer = {0};
+	const struct timespec nap = {.tv_nsec = POLL_MS * 1000000L};
+	int r;
+
+	buf_puts(&line, o->values[OPT_SCRUB] ? "fsck scrub" : "fsck");
+	if (o->values[OPT_RATE])
+		buf_printf(&line, " rate=%s", o->values[OPT_RATE]);
+	r = workspace_ctl(ws, line.data, &answer);
+	if (r < 0) {
+		fprintf(stderr, "stomp fsck: %s: %s", ws->root,
+			answer.len ? answer.data : strerror(-r));
+		return r == -EINVAL ? STOMP_USAGE : STOMP_NO;
+	}
+	for (;; nanosleep(&nap, NULL)) {
+		auto_buf text = {0};
+		auto_json *json = NULL;
+		struct check_sums sums;
+
+		r = workspace_json(ws, "fsck.json", "fsck", &text, &json);
+		if (r < 0)
+			return report_errno(spec.name, ws->root, r);
+		if (json_flag(json, "running"))
+			continue;
+		take_findings(json, report);
+		sums = take_sums(json);
+		r = (int)json_number(json, "error", 0);
+		if (r)
+			return report_errno(spec.name, ws->root, -r);
+		return finish(report, &sums, false, o->values[OPT_SCRUB]);
+	}
+}
+
+int cmd_fsck(int argc, char **argv)
+{
+	auto_options o = {0};
+	auto_workspace ws = {.stomp_fd = -1};
+	auto_free char *dir = NULL;
+	struct report report = {0};
+	int r = options_parse(&spec, argc, argv, &o);
+
+	if (r != OPTIONS_GO_ON)
+		return r;
+	report.json = o.values[OPT_JSON];
+	r = path_resolve(o.n_args ? o.args[0] : ".", &dir);
+	if (r == 0)
+		r = mount_resolve(&dir);
+	if (r < 0)
+		return report_errno(spec.name, o.n_args ? o.args[0] : ".", r);
+	r = workspace_find(&ws, dir);
+	if (r == -ENOTCONN) {
+		fprintf(stderr,
+			"stomp fsck: the daemon of %s is gone; `stomp umount %s` first\n",
+			dir, dir);
+		return STOMP_NO;
+	}
+	if (r == 0 && o.values[OPT_REPAIR]) {
+		fprintf(stderr,
+			"stomp fsck: %s is mounted; to mend it: `stomp umount %s`, then "
+			"this "
+			"again\n",
+			ws.root, ws.root);
+		return STOMP_NO;
+	}
+	r = r == 0 ? check_mounted(&ws, &o, &report) : check_folder(dir, &o, &report);
+	buf_done(&report.findings);
+	return r;
+}

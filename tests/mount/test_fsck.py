@@ -1,0 +1,313 @@
+"""stomp fsck: what is damaged costs what it held, not the workspace; nothing is guessed."""
+
+import json
+import os
+import random
+import sqlite3
+import subprocess
+
+import pytest
+
+LIMIT_S = 60
+PAGE = 4096
+BIG = bytes(random.Random(7).randbytes(300_000))  # an object file of its own
+
+
+def fsck(workspace, *options, code=None):
+    done = subprocess.run(
+        [workspace.stomp, "fsck", *options, workspace.path],
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+        stdin=subprocess.DEVNULL,
+    )
+    if code is not None:
+        assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.fixture
+def history(unmounted):
+    """Forty files of three versions, one of them large; not mounted any more."""
+    unmounted.options = ["settle=0s"]
+    unmounted.mount()
+    for i in range(40):
+        (unmounted / f"f{i:02}").write_text(f"first of {i}\n" + f"line {i}\n" * 40)
+    for n in (2, 3):
+        for i in range(40):
+            path = unmounted / f"f{i:02}"
+            path.write_text(path.read_text() + f"version {n}\n")
+    (unmounted / "big").write_bytes(BIG)
+    (unmounted / "big").write_bytes(BIG[::-1])
+    unmounted.ctl("checkpoint")
+    assert len(unmounted.log("f00")) == 3
+    unmounted.umount()
+    return unmounted
+
+
+def database(workspace):
+    return workspace.path / ".stomp" / "journal.db"
+
+
+def query(workspace, sql):
+    with sqlite3.connect(database(workspace)) as db:
+        return db.execute(sql).fetchall()
+
+
+def overwrite(path, at, data):
+    with open(path, "r+b") as f:
+        f.seek(at)
+        f.write(data)
+
+
+def root_page(workspace, table):
+    return query(workspace, f"SELECT rootpage FROM sqlite_master WHERE name = '{table}'")[0][0]
+
+
+def object_of(workspace, reverse):
+    """The object file of one of the two large contents."""
+    wanted = BIG[::-1] if reverse else BIG
+    for path in (workspace.path / ".stomp" / "objects").rglob("*.*"):
+        if path.read_bytes() == wanted:
+            return path
+    raise AssertionError("no such object")
+
+
+def serves(workspace):
+    """It mounts, every file is there as it was, and a change gets its version."""
+    workspace.mount()
+    for i in range(40):
+        assert (workspace / f"f{i:02}").read_text().endswith("version 3\n")
+    assert workspace.json("status")["health"] == "ok"
+    (workspace / "f00").write_text("after all\n")
+    newest = workspace.log("f00")[-1]
+    assert newest["size"] == len("after all\n")
+    return newest
+
+
+def readable_versions(workspace):
+    found = {}
+    for i in range(40):
+        name = f"f{i:02}"
+        folder = workspace / ".stomp" / "history" / name
+        for number in os.listdir(folder) if folder.exists() else ():
+            if number.isdigit():
+                try:
+                    found[name, int(number)] = (folder / number).read_text()
+                except OSError:
+                    pass
+    return found
+
+
+def test_a_whole_history_is_sound(history):
+    said = fsck(history, "--scrub", code=0)
+    assert "122 versions" in said and "0 problems" in said
+    assert fsck(history, "--repair", "--scrub", code=0).endswith("0 mended, 0 lost\n")
+    assert json.loads(fsck(history, "--json", code=0))["sound"] is True
+    serves(history)
+
+
+def test_files_changed_round_the_mount_are_told_and_are_no_damage(history):
+    (history.path / "f03").write_text("by somebody else\n")
+    (history.path / "f04").unlink()
+    said = fsck(history, code=0)
+    assert "f03 has another size, unlike its newest version (@3)" in said
+    assert "f04 is not there" in said
+    assert "2 of 41 files are not as" in said
+
+
+def test_without_repair_nothing_changes(history):
+    overwrite(object_of(history, False), 1000, b"damage")
+    overwrite(database(history), (root_page(history, "event") - 1) * PAGE, bytes(PAGE))
+    before = snapshot(history.path / ".stomp")
+    assert "problem" in fsck(history, "--scrub", code=1)
+    assert snapshot(history.path / ".stomp") == before
+
+
+def snapshot(folder):
+    return {
+        str(p.relative_to(folder)): p.read_bytes()
+        for p in folder.rglob("*")
+        if p.is_file() and not p.name.endswith(("-shm", "-wal"))
+    }
+
+
+def test_a_damaged_object_costs_its_content_alone(history):
+    path = object_of(history, False)
+    os.chmod(path, 0o600)
+    overwrite(path, 1000, b"damage")
+    # Of a mount: the daemon serves, and never gives out what is not the content.
+    history.mount()
+    with pytest.raises(OSError):
+        history.version("big", 1)
+    assert history.version("big", 2) == BIG[::-1]
+    said = fsck(history, "--scrub", code=1)
+    assert "damaged" in said and "problem" in said
+    assert "1 problems" in history.text("fsck")
+    history.umount()
+    assert "0 problems" in fsck(history, code=0), "it is there; only --scrub reads it"
+    said = fsck(history, "--repair", "--scrub", code=1)
+    assert "big@1: the content of this version is lost" in said
+    assert "1 problem, 0 mended, 1 lost" in said
+    assert fsck(history, "--scrub", code=0).endswith("0 problems\n")
+    damaged = list((history.path / ".stomp" / "damaged").iterdir())
+    assert len(damaged) == 1 and b"damage" in damaged[0].read_bytes()
+    serves(history)
+    assert [v["number"] for v in history.log("big")] == [1, 2]
+    assert "is damaged and could not be had back" in history.text("log")
+    assert history.version("big", 2) == BIG[::-1]
+
+
+@pytest.mark.parametrize("damage", ["flipped", "gone"])
+def test_what_the_tree_still_has_is_stored_again(history, damage):
+    path = object_of(history, True)  # the newest version
+    os.chmod(path, 0o600)
+    if damage == "gone":
+        path.unlink()
+        assert "missing" in fsck(history, code=1)
+    else:
+        overwrite(path, 77, b"damage")
+    said = fsck(history, "--repair", "--scrub", code=0)
+    assert "was stored again from the file that has it" in said
+    fsck(history, "--scrub", code=0)
+    serves(history)
+    assert history.version("big", 2) == BIG[::-1]
+    assert history.version("big", 1) == BIG
+
+
+def test_a_damaged_content_row_costs_its_content_alone(history):
+    row = query(history, "SELECT id, data FROM content WHERE data IS NOT NULL ORDER BY id")[5]
+    data = bytes(row[1])
+    raw = database(history).read_bytes()
+    at = raw.index(data)
+    overwrite(database(history), at + len(data) // 2, b"\xff\x00\xff\x00")
+    assert "problem" in fsck(history, "--scrub", code=1)
+    said = fsck(history, "--repair", "--scrub", code=1)
+    assert "1 problem, 0 mended, 1 lost" in said
+    serves(history)
+    assert len(readable_versions(history)) == 40 * 3  # f00 has a fourth, and one is lost
+
+
+def leaf_pages(workspace, table):
+    """Pages of a table that hold rows."""
+    try:
+        rows = query(
+            workspace,
+            f"SELECT pageno FROM dbstat WHERE name = '{table}' AND pagetype = 'leaf'",
+        )
+    except sqlite3.OperationalError:
+        pytest.skip("this SQLite has no dbstat")
+    return [row[0] for row in rows]
+
+
+@pytest.mark.parametrize("table", ["version", "content", "path", "author", "writer", "event",
+                                   "sqlite_autoindex_version_1", "version_seq"])
+@pytest.mark.parametrize("way", ["zero", "noise"])
+def test_a_damaged_page_costs_what_it_held(history, table, way):
+    pages = leaf_pages(history, table)
+    page = pages[len(pages) // 2]
+    junk = bytes(PAGE) if way == "zero" else random.Random(page).randbytes(PAGE)
+    overwrite(database(history), (page - 1) * PAGE, junk)
+    assert "journal.db" in fsck(history, code=1)
+    said = fsck(history, "--repair", "--scrub")
+    assert "set aside as .stomp/journal.db.damaged-1" in said, said
+    assert (history.path / ".stomp" / "journal.db.damaged-1").exists()
+    again = fsck(history, "--scrub", code=0)
+    assert "0 problems" in again
+    newest = serves(history)
+    left = readable_versions(history)
+    least = {"version": 30, "content": 30}.get(table, 120)
+    assert len(left) >= least, (table, len(left), said)
+    for (name, number), text in left.items():
+        if (name, number) != ("f00", newest["number"]):
+            assert text.startswith(f"first of {int(name[1:])}\n"), "another file's content"
+            assert text.count("version") == min(number, 3) - 1
+
+
+def test_epochs_go_on_after_the_counters_are_lost(history):  # L8
+    highest = query(history, "SELECT max(epoch) FROM version")[0][0]
+    numbers = query(history, "SELECT max(number) FROM version")[0][0]
+    pages = leaf_pages(history, "counter")
+    overwrite(database(history), (pages[0] - 1) * PAGE, bytes(PAGE))
+    fsck(history, "--repair", code=0)
+    newest = serves(history)
+    assert newest["epoch"] > highest
+    assert newest["number"] == numbers + 1
+
+
+def test_the_list_of_tables_is_lost_and_taken_from_a_fresh_journal(history):
+    overwrite(database(history), 0, bytes(PAGE))
+    log = run_daemon(history)
+    assert "`stomp fsck --repair` sets it aside" in log
+    said = fsck(history, "--repair", "--scrub")
+    assert "rows of it are in a fresh journal.db" in said, said
+    assert "nothing of it can be read" not in said
+    serves(history)
+    assert len(readable_versions(history)) >= 120
+
+
+def run_daemon(workspace):
+    done = subprocess.run(
+        [workspace.stompfs, workspace.path], capture_output=True, text=True, timeout=LIMIT_S
+    )
+    assert done.returncode == 4, done.stderr
+    return done.stderr
+
+
+def test_a_database_that_is_none_at_all_begins_anew_and_the_files_are_safe(history):
+    size = database(history).stat().st_size
+    database(history).write_bytes(random.Random(3).randbytes(size))
+    run_daemon(history)
+    said = fsck(history, "--repair", code=1)
+    assert "the history begins anew" in said
+    workspace = history
+    workspace.mount()
+    for i in range(40):
+        assert (workspace / f"f{i:02}").read_text().endswith("version 3\n")
+    (workspace / "f00").write_text("anew\n")
+    assert workspace.version("f00", 1).endswith(b"version 3\n")
+
+
+def test_damaged_intents_are_set_aside(history):
+    overwrite(history.path / ".stomp" / "intents", 0, b"nonsense")
+    assert "fsck --repair" in run_daemon(history)
+    assert "unfinished changes" in fsck(history, code=1)
+    assert "intents.damaged" in fsck(history, "--repair", code=0)
+    serves(history)
+
+
+def test_a_mount_is_checked_while_it_is_used_and_not_mended(history):
+    history.mount()
+    assert "was not checked" in history.text("fsck")
+    said = fsck(history, "--scrub", "--rate", "0", code=0)
+    assert "0 problems" in said and "(0 read" not in said
+    assert json.loads(fsck(history, "--json", code=0))["sound"] is True
+    assert "is mounted" in fsck(history, "--repair", code=1)
+    status = history.json("fsck")
+    assert status["running"] is False and status["contents_read"] == 0
+
+
+def test_a_slow_scrub_stops_nobody_and_ends_with_the_mount(history):
+    history.mount()
+    history.ctl("fsck scrub rate=1")
+    with pytest.raises(OSError):  # one at a time
+        while history.json("fsck")["running"]:
+            history.ctl("fsck")
+    assert (history / "f01").read_text()
+    (history / "f01").write_text("meanwhile\n")
+    assert history.log("f01")[-1]["size"] == len("meanwhile\n")
+    history.ctl("ping")
+
+
+def test_a_journal_that_gets_damaged_while_mounted_refuses_and_says_what_to_run(history):  # V7
+    for page in leaf_pages(history, "version"):
+        overwrite(history.path / ".stomp" / "journal.db", (page - 1) * PAGE, bytes(PAGE))
+    history.mount()
+    for i in range(40):
+        assert (history / f"f{i:02}").read_text().endswith("version 3\n")
+    with pytest.raises(OSError):
+        (history / "f05").write_text("no version, no change\n")
+    assert (history / "f05").read_text().endswith("version 3\n")
+    history.umount()
+    fsck(history, "--repair")
+    serves(history)

@@ -1,5 +1,6 @@
 #include "base/mounts.h"
 
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
@@ -132,6 +133,9 @@ int mount_alive(const char *point)
 	if (pid == 0) {
 		struct statfs st;
 
+		/* It may stay stuck when we are gone: nobody shall wait for its end of a
+		 * pipe. */
+		close_range(0, UINT_MAX, 0);
 		/* Not stat(): the kernel answers that from its cache, for the dead too. */
 		_exit(statfs(point, &st) == 0 ? 0 : errno < unknown ? errno : unknown);
 	}
@@ -180,6 +184,8 @@ int mount_detach_dead(const char *point)
 		if (!mount_is_stompfs(mounts_find(&list, point)))
 			return n;
 		r = mount_alive(point);
+		if (r == -ETIMEDOUT)
+			return r;
 		if (r != -ENOTCONN && r != -ECONNABORTED)
 			return n;
 		r = mount_detach(point);

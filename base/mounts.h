@@ -44,7 +44,8 @@ int mount_alive(const char *point);
  * fusermount3. */
 must_check int mount_detach(const char *point);
 
-/* Take away every stompfs on top at point whose daemon is gone; how many there were. */
+/* Take away every stompfs on top at point whose daemon is gone; how many there were.
+ * -ETIMEDOUT: one does not answer. */
 must_check int mount_detach_dead(const char *point);
 
 #endif

@@ -41,9 +41,15 @@ static const struct command_spec spec = {
 static int clear_point(const char *point)
 {
 	auto_mounts list = {0};
-	const struct mount_row *row;
 	int r = mount_detach_dead(point);
 
+	if (r == -ETIMEDOUT) {
+		fprintf(stderr,
+			"stomp mount: a mount at %s is there and does not answer; "
+			"`stomp umount --lazy %s` takes it away\n",
+			point, point);
+		return STOMP_FAILED;
+	}
 	if (r < 0)
 		return report_errno(spec.name, point, r);
 	if (r > 0)
@@ -52,17 +58,7 @@ static int clear_point(const char *point)
 	r = mounts_read(&list);
 	if (r < 0)
 		return report_errno(spec.name, "/proc/self/mountinfo", r);
-	row = mounts_find(&list, point);
-	if (!row || strncmp(row->type, "fuse", 4) != 0)
-		return STOMP_DONE;
-	if (mount_alive(point) == -ETIMEDOUT) {
-		fprintf(stderr,
-			"stomp mount: a mount at %s is there and does not answer; "
-			"`stomp umount --lazy %s` takes it away\n",
-			point, point);
-		return STOMP_FAILED;
-	}
-	if (!mount_is_stompfs(row))
+	if (!mount_is_stompfs(mounts_find(&list, point)))
 		return STOMP_DONE;
 	fprintf(stderr, "stomp mount: %s is mounted already (`stomp status %s`)\n", point,
 		point);

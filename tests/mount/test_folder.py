@@ -24,6 +24,7 @@ TABLES = {
     "log.json": "log",
     "refusals.json": "refusals",
     "conflicts.json": "conflicts",
+    "fsck.json": "fsck",
 }
 FOLDERS = {"history", "conflicts", "at"}
 OTHERS = {"ctl", "conflicts.ndjson"}

@@ -62,6 +62,7 @@ struct session {
 	bool merged;	    /* what was put there is of two writers */
 	bool judged;	    /* a change of it was found fresh, or has passed its test */
 	bool closed;	    /* the intent says so */
+	bool synced;	    /* fsync was answered: the intent stays until the row lasts */
 	uint64_t epoch, base_number;
 	uint32_t slot;	       /* the intent */
 	int64_t checkpoint_ns; /* when it is due, boot clock */

@@ -3,6 +3,7 @@
 #include <time.h>
 
 #include "fs/file.h"
+#include "fs/retire.h"
 #include "fs/session.h"
 
 struct housekeeper {
@@ -59,8 +60,14 @@ static void *keep_house(void *arg)
 	struct workspace *ws = arg;
 
 	for (;;) {
-		int64_t next = take_checkpoints(ws);
+		int64_t next = take_checkpoints(ws), now = workspace_now(ws);
 		struct timespec until = {0};
+
+		/* Intents whose versions are written go even if nobody comes by: after a
+		 * crash what they speak of must be told from later changes. */
+		retire_written(ws);
+		if ((next != INT64_MAX || !retire_is_idle(ws)) && next > now + NS_PER_S)
+			next = now + NS_PER_S;
 
 		clock_gettime(CLOCK_MONOTONIC, &until);
 		if (next != INT64_MAX) {

@@ -134,6 +134,9 @@ static int open_journal(struct daemon *d)
 		log_error("%s/.stomp/intents is damaged, or a newer stompfs's; `stomp fsck "
 			  "--repair` sets it aside",
 			ws->options.source);
+	/* V4: what is synced in there must have a name. */
+	if (r == 0 && (fsync(ws->stomp_fd) < 0 || fsync(d->root_fd) < 0) && errno != EINVAL)
+		r = -errno;
 	if (r == 0)
 		r = recover(ws, d->root_fd, &recovered);
 	if (r < 0) {

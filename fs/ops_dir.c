@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include <string.h>
 
+#include "fs/durability.h"
 #include "fs/ops.h"
 #include "fs/vtree.h"
 
@@ -80,8 +81,7 @@ static void do_fsyncdir(
 	if (!vtree_has(id)) {
 		int fd = dirfd(dir_of(fi)->dir);
 
-		r = datasync ? fdatasync(fd) : fsync(fd);
-		r = r < 0 ? -errno : intents_sync(ws->intents);
+		r = durable_folder(ws, fd, datasync);
 	}
 	fuse_reply_err(req, -r);
 }

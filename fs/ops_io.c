@@ -1,6 +1,7 @@
 #include <fcntl.h>
 #include <string.h>
 
+#include "fs/durability.h"
 #include "fs/notify.h"
 #include "fs/ops.h"
 #include "fs/pending.h"
@@ -488,11 +489,17 @@ static void reply_verdict(fuse_req_t req, const struct handle *h, int r)
 
 static void do_flush(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 {
-	if (vtree_has(id))
+	struct workspace *ws = workspace_of(req);
+	int r;
+
+	if (vtree_has(id)) {
 		fuse_reply_err(req, 0);
-	else
-		reply_verdict(req, handle_of(fi),
-			resolve(workspace_of(req), handle_of(fi), req, true));
+		return;
+	}
+	r = resolve(ws, handle_of(fi), req, true);
+	if (r == 0)
+		r = durable_close(ws, handle_of(fi));
+	reply_verdict(req, handle_of(fi), r);
 }
 
 static void do_fsync(fuse_req_t req, fuse_ino_t id, int datasync, struct fuse_file_info *fi)
@@ -508,11 +515,7 @@ static void do_fsync(fuse_req_t req, fuse_ino_t id, int datasync, struct fuse_fi
 	h = handle_of(fi);
 	r = resolve(ws, h, req, false);
 	if (r == 0)
-		r = handle_fd(ws, h);
-	if (r >= 0)
-		r = (datasync ? fdatasync(r) : fsync(r)) < 0 ? -errno : 0;
-	if (r == 0 && h->guarded && h->writable) /* V4: who changed it must last as well */
-		r = intents_sync(ws->intents);
+		r = durable_file(ws, h, datasync);
 	reply_verdict(req, h, r);
 }
 

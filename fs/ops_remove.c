@@ -1,6 +1,7 @@
 #include <fcntl.h>
 #include <string.h>
 
+#include "fs/durability.h"
 #include "fs/ops.h"
 #include "fs/session.h"
 
@@ -92,6 +93,7 @@ static int unlink_file(struct op *op, struct inode *parent, struct inode *inode,
 	const struct buf *path, nlink_t nlink)
 {
 	struct workspace *ws = op->ws;
+	struct rule rule;
 	struct file *f;
 	int r;
 
@@ -104,9 +106,10 @@ static int unlink_file(struct op *op, struct inode *parent, struct inode *inode,
 		file_ref(f);
 		file_park(ws, f, parent, op->name);
 	}
+	rule = f->rule;
 	file_unlock(f); /* a parked op may be gone from here on */
 	file_put(ws, f);
-	return r;
+	return r ? r : durable_name(ws, parent, &rule);
 }
 
 static void run_unlink(struct op *op)

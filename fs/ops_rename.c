@@ -3,6 +3,7 @@
 #include <string.h>
 #include <sys/syscall.h>
 
+#include "fs/durability.h"
 #include "fs/notify.h"
 #include "fs/ops.h"
 #include "fs/session.h"
@@ -450,10 +451,20 @@ static int rename_locked(struct rename *rn, int new_fd)
 	return r;
 }
 
+static int durable_rename(struct rename *rn, const struct rule *rule)
+{
+	int r = durable_name(rn->ws, rn->to.parent, rule);
+
+	if (r == 0 && rn->from.parent != rn->to.parent)
+		r = durable_name(rn->ws, rn->from.parent, rule);
+	return r;
+}
+
 static int rename_guarded(struct rename *rn)
 {
 	struct workspace *ws = rn->ws;
 	auto_close int new_fd = -1;
+	struct rule rule;
 	int r;
 
 	if (S_ISREG(rn->from.inode->type))
@@ -473,10 +484,11 @@ static int rename_guarded(struct rename *rn)
 		file_ref(rn->from.file);
 		file_park(ws, rn->from.file, rn->from.parent, rn->from.name);
 	}
+	rule = rn->to.file->rule;
 	unlock_both(rn); /* a parked op may be gone from here on */
 	file_put(ws, rn->from.file);
 	file_put(ws, rn->to.file);
-	return r;
+	return r ? r : durable_rename(rn, &rule);
 }
 
 static int rename_checked(struct rename *rn)

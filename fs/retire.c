@@ -7,6 +7,7 @@
 struct entry {
 	uint64_t seq;
 	uint32_t slot;
+	bool synced; /* the row must be on stable storage */
 };
 
 /* A ring in order of queueing, which is nearly the order of writing. */
@@ -35,12 +36,29 @@ struct retire *retire_free(struct retire *r)
 	return NULL;
 }
 
+static bool may_end(struct workspace *ws, const struct entry *e)
+{
+	return e->synced ? journal_is_synced(ws->journal, e->seq)
+			 : journal_is_written(ws->journal, e->seq);
+}
+
+bool retire_is_idle(struct workspace *ws)
+{
+	struct retire *r = ws->retire;
+	bool idle;
+
+	pthread_mutex_lock(&r->lock);
+	idle = r->count == 0;
+	pthread_mutex_unlock(&r->lock);
+	return idle;
+}
+
 void retire_written(struct workspace *ws)
 {
 	struct retire *r = ws->retire;
 
 	pthread_mutex_lock(&r->lock);
-	while (r->count && journal_is_written(ws->journal, r->ring[r->head].seq)) {
+	while (r->count && may_end(ws, &r->ring[r->head])) {
 		intents_end(ws->intents, r->ring[r->head].slot);
 		r->head = (r->head + 1) % INTENT_SLOTS;
 		r->count--;
@@ -48,7 +66,7 @@ void retire_written(struct workspace *ws)
 	pthread_mutex_unlock(&r->lock);
 }
 
-void retire_slot(struct workspace *ws, uint32_t slot, uint64_t seq)
+void retire_slot(struct workspace *ws, uint32_t slot, uint64_t seq, bool synced)
 {
 	struct retire *r = ws->retire;
 
@@ -57,20 +75,23 @@ void retire_slot(struct workspace *ws, uint32_t slot, uint64_t seq)
 	pthread_mutex_lock(&r->lock);
 	assert(r->count < INTENT_SLOTS); /* as many places as there are slots */
 	r->ring[(r->head + r->count) % INTENT_SLOTS] =
-		(struct entry){.seq = seq, .slot = slot};
+		(struct entry){.seq = seq, .slot = slot, .synced = synced};
 	r->count++;
 	pthread_mutex_unlock(&r->lock);
+	if (synced)
+		journal_sync_soon(ws->journal, seq);
 	retire_written(ws);
 }
 
-static uint64_t oldest_seq(struct retire *r)
+static struct entry oldest(struct retire *r)
 {
-	uint64_t seq;
+	struct entry e = {0};
 
 	pthread_mutex_lock(&r->lock);
-	seq = r->count ? r->ring[r->head].seq : 0;
+	if (r->count)
+		e = r->ring[r->head];
 	pthread_mutex_unlock(&r->lock);
-	return seq;
+	return e;
 }
 
 int retire_begin(struct workspace *ws, const struct intent *intent, uint32_t *slot)
@@ -82,12 +103,13 @@ int retire_begin(struct workspace *ws, const struct intent *intent, uint32_t *sl
 	retire_written(ws);
 	r = intents_begin(ws->intents, intent, slot);
 	while (r == -ENOSPC) {
-		uint64_t seq = oldest_seq(ws->retire);
+		struct entry e = oldest(ws->retire);
 		int w;
 
-		if (!seq)
+		if (!e.seq)
 			return -ENFILE; /* that many files are being written right now */
-		w = journal_wait(ws->journal, seq);
+		w = e.synced ? journal_sync(ws->journal, e.seq)
+			     : journal_wait(ws->journal, e.seq);
 		if (w < 0)
 			return w;
 		retire_written(ws);

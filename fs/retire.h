@@ -7,6 +7,7 @@
 #ifndef STOMP_FS_RETIRE_H
 #define STOMP_FS_RETIRE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/cleanup.h"
@@ -17,8 +18,12 @@ struct workspace;
 must_check int retire_new(struct retire **out);
 struct retire *retire_free(struct retire *r);
 
-/* Free slot when the row seq is written; INTENT_NONE does nothing. */
-void retire_slot(struct workspace *ws, uint32_t slot, uint64_t seq);
+/* Free slot when the row seq is written, or (synced: fsync was answered) is on stable
+ * storage; INTENT_NONE does nothing. */
+void retire_slot(struct workspace *ws, uint32_t slot, uint64_t seq, bool synced);
+
+/* Nothing waits to be freed. */
+bool retire_is_idle(struct workspace *ws);
 
 /* Free what is written by now. */
 void retire_written(struct workspace *ws);

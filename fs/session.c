@@ -254,7 +254,7 @@ static void session_close(struct workspace *ws, struct file *f)
 	f->session.dirty = false;
 	f->session.judged = false;
 	f->session.merged = false;
-	f->session.closed = false;
+	f->session.closed = f->session.synced = false;
 	f->session.slot = INTENT_NONE;
 	file_put(ws, f); /* not the last: the caller holds one */
 }
@@ -456,7 +456,7 @@ int session_finish(struct workspace *ws, struct file *f, uint32_t flags)
 	r = session_checkpoint(ws, f, flags);
 	if (r < 0)
 		return r;
-	retire_slot(ws, f->session.slot, f->submitted_seq);
+	retire_slot(ws, f->session.slot, f->submitted_seq, f->session.synced);
 	session_close(ws, f);
 	return 0;
 }

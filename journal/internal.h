@@ -68,8 +68,10 @@ struct journal {
 	struct number numbers[NUMBER_KINDS];
 
 	_Atomic int health;
-	_Atomic uint64_t oldest_seq;	/* of what is not written; UINT64_MAX: nothing */
-	atomic_bool has_moves;		/* folders were renamed; the row may be queued */
+	_Atomic uint64_t oldest_seq;	  /* of what is not written; UINT64_MAX: nothing */
+	_Atomic uint64_t oldest_unsynced; /* of what is written and not yet synced */
+	_Atomic uint64_t sync_soon; /* up to there somebody wants it synced; 0: nobody */
+	atomic_bool has_moves;	    /* folders were renamed; the row may be queued */
 	_Atomic uint64_t moves_waiting; /* of them in the queue */
 	_Atomic uint64_t tally[TALLY_KINDS];
 

@@ -93,6 +93,7 @@ int journal_open(struct journal **out, const struct journal_options *options)
 	j->queue_max_bytes = options->queue_max_bytes ?: QUEUE_MAX_BYTES;
 	j->store.dirfd = -1;
 	atomic_store(&j->oldest_seq, UINT64_MAX);
+	atomic_store(&j->oldest_unsynced, UINT64_MAX);
 	list_init(&j->queue);
 	list_init(&j->batch);
 	list_init(&j->sync_waits);
@@ -170,6 +171,21 @@ int journal_rename_folder(struct journal *j, uint64_t seq, const char *from,
 bool journal_is_written(struct journal *j, uint64_t seq)
 {
 	return atomic_load(&j->oldest_seq) > seq;
+}
+
+bool journal_is_synced(struct journal *j, uint64_t seq)
+{
+	/* In this order: what is being written is in the one until it is in the other. */
+	return journal_is_written(j, seq) && atomic_load(&j->oldest_unsynced) > seq;
+}
+
+void journal_sync_soon(struct journal *j, uint64_t seq)
+{
+	pthread_mutex_lock(&j->lock);
+	if (seq > atomic_load(&j->sync_soon))
+		atomic_store(&j->sync_soon, seq);
+	writer_wake(j);
+	pthread_mutex_unlock(&j->lock);
 }
 
 int journal_wait(struct journal *j, uint64_t seq)

@@ -157,6 +157,9 @@ bool journal_is_written(struct journal *j, uint64_t seq);
 
 /* The same, and on stable storage (for fsync). */
 must_check int journal_sync(struct journal *j, uint64_t seq);
+bool journal_is_synced(struct journal *j, uint64_t seq);
+/* Nobody waits for it, but it is to be so soon. */
+void journal_sync_soon(struct journal *j, uint64_t seq);
 
 /* A query's result; strings live in text. */
 struct version_row {

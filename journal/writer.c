@@ -228,9 +228,11 @@ static int write_batch(struct journal *j, uint64_t from[NUMBER_KINDS],
 
 static int sync_all(struct journal *j)
 {
-	int r = store_sync(&j->store);
+	int r = store_sync(&j->store) ?: db_sync_wal(j->db);
 
-	return r ?: db_sync_wal(j->db);
+	if (!r) /* nothing is written meanwhile: this is the thread that would */
+		atomic_store(&j->oldest_unsynced, UINT64_MAX);
+	return r;
 }
 
 static void checkpoint(struct journal *j)
@@ -288,6 +290,8 @@ static void release_batch(struct journal *j)
 
 	list_init(&written);
 	list_for_each_safe (item, tmp, &j->batch, link) {
+		if (item->seq < atomic_load(&j->oldest_unsynced))
+			atomic_store(&j->oldest_unsynced, item->seq);
 		if (item->has_capture)
 			table_remove(&j->contents, &item->by_content);
 		if (item->kind == ITEM_FOLDER)
@@ -317,6 +321,15 @@ static void end_syncs(struct list *waits, int result)
 	}
 }
 
+/* Somebody wants rows synced that are written and are not. */
+static bool sync_is_due(struct journal *j)
+{
+	uint64_t soon = atomic_load(&j->sync_soon);
+
+	return soon >= atomic_load(&j->oldest_unsynced) &&
+	       soon < atomic_load(&j->oldest_seq);
+}
+
 /* Those whose rows are written by now. */
 static int run_syncs(struct journal *j)
 {
@@ -331,7 +344,7 @@ static int run_syncs(struct journal *j)
 			list_append(&ready, &w->link);
 		}
 	}
-	if (list_empty(&ready))
+	if (list_empty(&ready) && !sync_is_due(j))
 		return 0;
 	pthread_mutex_unlock(&j->lock);
 	r = sync_all(j);
@@ -354,7 +367,7 @@ static int run_commit(struct journal *j)
 	pthread_mutex_unlock(&j->lock);
 	r = write_batch(j, from, to, &reserved);
 	if (!r && reserved) {
-		r_sync = db_sync_wal(j->db);
+		r_sync = sync_all(j); /* no row may outlive its content */
 		if (!r_sync)
 			numbers_publish(j, from, to);
 	}
@@ -370,7 +383,7 @@ static int run_commit(struct journal *j)
 static bool has_work(struct journal *j)
 {
 	return j->n_queue > 0 || j->n_batch > 0 || numbers_wanted(j) ||
-	       !list_empty(&j->sync_waits);
+	       !list_empty(&j->sync_waits) || sync_is_due(j);
 }
 
 static bool lingers(struct journal *j)

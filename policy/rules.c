@@ -247,6 +247,7 @@ void rules_lookup(
 		.linger_ns = decided(&l, KEY_LINGER)->linger_ns,
 		.settle_ns = decided(&l, KEY_SETTLE)->settle_ns,
 		.checkpoint_ns = decided(&l, KEY_CHECKPOINT)->checkpoint_ns,
+		.durability = decided(&l, KEY_DURABILITY)->durability,
 	};
 }
 
@@ -298,6 +299,9 @@ static void put_value(struct buf *out, enum rule_key key, const struct rule *rul
 		break;
 	case KEY_CHECKPOINT:
 		put_span(out, rule->checkpoint_ns);
+		break;
+	case KEY_DURABILITY:
+		buf_puts(out, rule_durability_name(rule->durability));
 		break;
 	case N_RULE_KEYS:
 		assert(false);

@@ -35,9 +35,14 @@ enum rule_strategy {
 	STRATEGY_LAST_WRITER,
 };
 
+/* What a power cut leaves (V4): what the backing leaves; what fsync(2) answered for; what
+ * close(2) answered for. */
+enum rule_durability { DURABILITY_PROCESS, DURABILITY_FSYNC, DURABILITY_CLOSE };
+
 struct rule {
 	enum rule_mode mode;
 	enum rule_strategy strategy;
+	enum rule_durability durability;
 	const char *driver; /* STRATEGY_DRIVER: its name; borrowed from the rules */
 	int64_t ttl_ns, wait_ns, linger_ns, settle_ns, checkpoint_ns;
 };
@@ -50,6 +55,7 @@ struct driver_entry {
 
 const char *rule_mode_name(enum rule_mode mode);
 const char *rule_strategy_name(enum rule_strategy strategy);
+const char *rule_durability_name(enum rule_durability durability);
 
 /* What holds with no file at all (P2), in the same syntax, documented line by line. */
 const char *rules_builtin_text(void);

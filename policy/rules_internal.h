@@ -15,6 +15,7 @@ enum rule_key {
 	KEY_LINGER,
 	KEY_SETTLE,
 	KEY_CHECKPOINT,
+	KEY_DURABILITY,
 	N_RULE_KEYS,
 };
 

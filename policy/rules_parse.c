@@ -12,6 +12,7 @@ static const char *const key_names[N_RULE_KEYS] = {
 	[KEY_LINGER] = "linger",
 	[KEY_SETTLE] = "settle",
 	[KEY_CHECKPOINT] = "checkpoint",
+	[KEY_DURABILITY] = "durability",
 };
 
 static const char *const mode_names[] = {
@@ -30,6 +31,12 @@ static const char *const strategy_names[] = {
 	[STRATEGY_JSON] = "json",
 	[STRATEGY_DRIVER] = "driver:NAME",
 	[STRATEGY_LAST_WRITER] = "last-writer",
+};
+
+static const char *const durability_names[] = {
+	[DURABILITY_PROCESS] = "process",
+	[DURABILITY_FSYNC] = "fsync",
+	[DURABILITY_CLOSE] = "close",
 };
 
 static const struct span_key {
@@ -60,6 +67,11 @@ const char *rule_mode_name(enum rule_mode mode)
 const char *rule_strategy_name(enum rule_strategy strategy)
 {
 	return strategy == STRATEGY_DRIVER ? "driver" : strategy_names[strategy];
+}
+
+const char *rule_durability_name(enum rule_durability durability)
+{
+	return durability_names[durability];
 }
 
 static int parse_driver(const struct place *at, struct rule_line *line, struct word name)
@@ -107,6 +119,18 @@ static int parse_mode(const struct place *at, struct rule_line *line, struct wor
 	return 0;
 }
 
+static int parse_durability(
+	const struct place *at, struct rule_line *line, struct word value)
+{
+	int i = rules_word_find(value, durability_names, ARRAY_SIZE(durability_names));
+
+	if (i < 0)
+		return rules_say_unknown(at, "durability", value, durability_names,
+			ARRAY_SIZE(durability_names));
+	line->values.durability = (enum rule_durability)i;
+	return 0;
+}
+
 static int parse_span(const struct place *at, enum rule_key key, struct rule_line *line,
 	struct word value)
 {
@@ -138,6 +162,8 @@ static int parse_attribute(
 		r = parse_mode(at, line, value);
 	else if (i == KEY_STRATEGY)
 		r = parse_strategy(at, line, value);
+	else if (i == KEY_DURABILITY)
+		r = parse_durability(at, line, value);
 	else
 		r = parse_span(at, (enum rule_key)i, line, value);
 	if (r < 0)

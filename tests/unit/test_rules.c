@@ -156,7 +156,9 @@ static const struct error_case {
 				 "append or frozen"},
 	{"a mood=guard", "line 1: unknown key \"mood\": did you mean \"mode\"?"},
 	{"a xyzxyz=1", "line 1: unknown key \"xyzxyz\": use mode, strategy, ttl, wait, "
-		       "linger, settle or checkpoint"},
+		       "linger, settle, checkpoint or durability"},
+	{"a durability=disk", "line 1: unknown durability \"disk\": use process, fsync or "
+			      "close"},
 	{"a mode", "line 1: no value for \"mode\": write key=value without blanks"},
 	{"a mode = pass", "line 1: no value for \"mode\": write key=value without blanks"},
 	{"a mode=", "line 1: unknown mode \"\": use guard, track, pass, append or frozen"},
@@ -342,6 +344,7 @@ static void test_defaults(void) /* P2 */
 	CHECK_EQ(rule.linger_ns, 0);
 	CHECK_EQ(rule.settle_ns, 250 * NS_PER_MS);
 	CHECK_EQ(rule.checkpoint_ns, 60 * NS_PER_S);
+	CHECK_EQ(rule.durability, DURABILITY_FSYNC);
 	CHECK(!rule.driver);
 	for (size_t i = 0; i < ARRAY_SIZE(default_cases); i++) {
 		const struct default_case *c = &default_cases[i];
@@ -373,16 +376,19 @@ static void test_explain(void) /* P3 */
 		"strategy=driver:x\n"
 		"wait=2s                 built-in line 4: * mode=guard strategy=reject "
 		"ttl=30s "
-		"wait=2s linger=0 settle=250ms checkpoint=60s\n"
+		"wait=2s linger=0 settle=250ms checkpoint=60s durability=fsync\n"
 		"linger=0                built-in line 4: * mode=guard strategy=reject "
 		"ttl=30s "
-		"wait=2s linger=0 settle=250ms checkpoint=60s\n"
+		"wait=2s linger=0 settle=250ms checkpoint=60s durability=fsync\n"
 		"settle=250ms            built-in line 4: * mode=guard strategy=reject "
 		"ttl=30s "
-		"wait=2s linger=0 settle=250ms checkpoint=60s\n"
+		"wait=2s linger=0 settle=250ms checkpoint=60s durability=fsync\n"
 		"checkpoint=60s          built-in line 4: * mode=guard strategy=reject "
 		"ttl=30s "
-		"wait=2s linger=0 settle=250ms checkpoint=60s\n");
+		"wait=2s linger=0 settle=250ms checkpoint=60s durability=fsync\n"
+		"durability=fsync        built-in line 4: * mode=guard strategy=reject "
+		"ttl=30s "
+		"wait=2s linger=0 settle=250ms checkpoint=60s durability=fsync\n");
 	rules_text(r, &text);
 	CHECK(strncmp(text.data, rules_builtin_text(), strlen(rules_builtin_text())) == 0);
 	CHECK(strstr(text.data, "\n# mine\nsrc/** mode=track"));

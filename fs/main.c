@@ -361,10 +361,12 @@ static int serve(struct daemon *d, struct fuse_args *args)
 		}
 		if (r == 0)
 			r = serve_loop(ws);
+		uring_stop(ws->uring);
 		disconnect_kernel(ws);
 	}
 	fuse_remove_signal_handlers(ws->session);
 	close_workspace(ws);
+	ws->uring = uring_free(ws->uring);
 	fuse_session_destroy(ws->session);
 	return r;
 }

@@ -37,6 +37,19 @@ static int reading_fd(struct workspace *ws, struct handle *h, bool is_call)
 	return fd >= 0 ? fd : handle_fd(ws, h);
 }
 
+static void reply_read_into(fuse_req_t req, void *room, size_t size, int fd, off_t offset)
+{
+	ssize_t n;
+
+	do
+		n = pread(fd, room, size, offset);
+	while (n < 0 && errno == EINTR);
+	if (n < 0)
+		fuse_reply_err(req, errno);
+	else
+		fuse_reply_buf(req, room, (size_t)n);
+}
+
 static void do_read(
 	fuse_req_t req, fuse_ino_t id, size_t size, off_t offset, struct fuse_file_info *fi)
 {
@@ -45,6 +58,7 @@ static void do_read(
 	struct inode *inode;
 	struct handle *h;
 	int fd, shadow = -1;
+	void *room;
 
 	if (vtree_has(id)) {
 		vtree_read(req, fi, size, offset);
@@ -65,10 +79,15 @@ static void do_read(
 		goto out;
 	}
 	shadow = fd != h->fd && fd != inode->orphan_fd ? fd : -1;
-	data.buf[0].flags = FUSE_BUF_IS_FD | FUSE_BUF_FD_SEEK;
-	data.buf[0].fd = fd;
-	data.buf[0].pos = offset;
-	fuse_reply_data(req, &data, 0);
+	room = uring_room(ws->uring, size);
+	if (room) {
+		reply_read_into(req, room, size, fd, offset);
+	} else {
+		data.buf[0].flags = FUSE_BUF_IS_FD | FUSE_BUF_FD_SEEK;
+		data.buf[0].fd = fd;
+		data.buf[0].pos = offset;
+		fuse_reply_data(req, &data, 0);
+	}
 out:
 	__atomic_fetch_sub(&inode->cached_reads, 1, __ATOMIC_SEQ_CST);
 	if (shadow >= 0)

@@ -8,11 +8,19 @@
 #include "base/log.h"
 #include "base/mounts.h"
 
-enum key { KEY_HELP, KEY_VERSION, KEY_FOREGROUND, KEY_DEBUG, KEY_ALLOW_OTHER, KEY_IGNORED };
+enum key {
+	KEY_HELP,
+	KEY_VERSION,
+	KEY_FOREGROUND,
+	KEY_DEBUG,
+	KEY_ALLOW_OTHER,
+	KEY_URING,
+	KEY_IGNORED
+};
 
 struct raw {
 	struct options *o;
-	char *ttl, *wait, *linger, *settle, *checkpoint, *refusal, *journal_mode;
+	char *ttl, *wait, *linger, *settle, *checkpoint, *refusal, *journal_mode, *uring;
 	int show, no_dio_mmap, no_passthrough, supervise, no_handover;
 	char *writer;
 };
@@ -31,6 +39,8 @@ static const struct fuse_opt option_specs[] = {
 	TEXT_OPTION(refusal),
 	TEXT_OPTION(journal_mode),
 	TEXT_OPTION(writer),
+	TEXT_OPTION(uring),
+	FUSE_OPT_KEY("uring", KEY_URING),
 	{"show", offsetof(struct raw, show), 1},
 	{"no_dio_mmap", offsetof(struct raw, no_dio_mmap), 1},
 	{"no_passthrough", offsetof(struct raw, no_passthrough), 1},
@@ -77,6 +87,8 @@ static void print_help(void)
 	       "  -o supervise       start the daemon again by itself when it dies\n"
 	       "  -o allow_other     let other users in (root does so by itself)\n"
 	       "  -o no_passthrough  read through the daemon, as kernels before 6.9 do\n"
+	       "  -o uring           requests over io_uring (kernel 6.14); also =auto, "
+	       "=off\n"
 	       "  -o no_dio_mmap     behave as on kernels before 6.6 (for testing)\n"
 	       "  -o no_handover     supervise as on kernels before 6.16 (for testing)\n"
 	       "Other options go to the kernel (ro, nodev, ...). See stompfs(8), "
@@ -106,6 +118,9 @@ static int process_option(void *data, const char *arg, int key, struct fuse_args
 		return 0;
 	case KEY_ALLOW_OTHER:
 		o->allow_other = true;
+		return 0;
+	case KEY_URING:
+		o->uring = URING_ON;
 		return 0;
 	case KEY_IGNORED:
 		return 0;
@@ -187,11 +202,31 @@ static int parse_mode(const char *text, unsigned *mode)
 	return 0;
 }
 
+/* Whether "uring" alone stood there, is known already. */
+static int parse_uring(const char *text, enum uring_wish *wish)
+{
+	static const char *const words[] = {
+		[URING_OFF] = "off", [URING_AUTO] = "auto", [URING_ON] = "on"};
+
+	for (size_t i = 0; text && i < ARRAY_SIZE(words); i++)
+		if (strcmp(text, words[i]) == 0) {
+			*wish = (enum uring_wish)i;
+			return 0;
+		}
+	if (!text)
+		return 0;
+	log_error("uring=%s: it is uring=on, uring=off, or uring=auto (on where the "
+		  "kernel offers it)",
+		text);
+	return -EINVAL;
+}
+
 static int parse_values(struct raw *raw)
 {
 	struct options *o = raw->o;
 	int r = parse_span("ttl", raw->ttl, &o->ttl_ns);
 
+	r = r < 0 ? r : parse_uring(raw->uring, &o->uring);
 	r = r < 0 ? r : parse_span("wait", raw->wait, &o->wait_ns);
 	r = r < 0 ? r : parse_span("linger", raw->linger, &o->linger_ns);
 	r = r < 0 ? r : parse_span("settle", raw->settle, &o->settle_ns);
@@ -202,6 +237,8 @@ static int parse_values(struct raw *raw)
 	o->no_dio_mmap = raw->no_dio_mmap;
 	o->no_passthrough = raw->no_passthrough || raw->no_dio_mmap;
 	o->supervise = raw->supervise;
+	if (o->supervise && o->uring == URING_AUTO)
+		o->uring = URING_OFF; /* a mount that outlives its daemon is worth more */
 	o->no_handover = raw->no_handover;
 	o->writer = steal_ptr(raw->writer);
 	free(raw->ttl);
@@ -211,6 +248,7 @@ static int parse_values(struct raw *raw)
 	free(raw->checkpoint);
 	free(raw->refusal);
 	free(raw->journal_mode);
+	free(raw->uring);
 	return r;
 }
 

@@ -73,6 +73,7 @@ static void put_counters(struct workspace *ws, struct buf *out)
 			&c->twins},
 		{"invalidations", "Cache invalidations sent to the kernel.",
 			&c->invalidations},
+		{"uring_requests", "Requests that came over io_uring.", &c->uring_requests},
 	};
 
 	for (unsigned i = 0; i < ARRAY_SIZE(all); i++)

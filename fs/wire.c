@@ -1,5 +1,7 @@
 #include "fs/wire.h"
 
+#include "fs/uring.h"
+
 #include <linux/fuse.h>
 #include <string.h>
 #include <sys/uio.h>
@@ -15,7 +17,11 @@ enum {
 	NOTIFY_INC_EPOCH = 8,
 };
 
+/* In the unique of an INTERRUPT, which else is that of its request. */
+#define INTERRUPT_BIT 1ULL
+
 #define WIRE_HANDLE_KILLPRIV_V2 (1ULL << 28)
+#define WIRE_MAX_PAGES (1U << 22)
 #define WIRE_INIT_EXT (1ULL << 30)
 #define WIRE_DIRECT_IO_ALLOW_MMAP (1ULL << 36)
 #define WIRE_PASSTHROUGH (1ULL << 37)
@@ -130,17 +136,24 @@ static ssize_t read_ours(int fd, void *buf, size_t size, const struct workspace 
 	}
 }
 
+void wire_received(struct workspace *ws, void *request)
+{
+	struct fuse_in_header *header = request;
+
+	order_request(ws);
+	if (header->opcode == OPCODE_TMPFILE)
+		header->opcode = OPCODE_CREATE;
+}
+
 static ssize_t wire_read(int fd, void *buf, size_t size, void *userdata)
 {
 	ssize_t n = read_ours(fd, buf, size, userdata);
 	struct fuse_in_header *header = buf;
 
-	order_request(userdata);
 	if (n < (ssize_t)sizeof(*header))
 		return n;
-	if (header->opcode == OPCODE_TMPFILE)
-		header->opcode = OPCODE_CREATE;
-	else if (header->opcode == OPCODE_INIT)
+	wire_received(userdata, buf);
+	if (header->opcode == OPCODE_INIT)
 		look_at_init(userdata, buf, (size_t)n);
 	return n;
 }
@@ -168,6 +181,47 @@ static void add_flags(struct workspace *ws, struct init_reply *reply)
 	ws->dio_mmap = reply->flags2 & (uint32_t)(WIRE_DIRECT_IO_ALLOW_MMAP >> 32);
 }
 
+/* What the kernel wants a buffer of the ring to hold. */
+static size_t largest_payload(const struct init_reply *reply)
+{
+	size_t pages = reply->flags & WIRE_MAX_PAGES ? reply->max_pages : 32;
+	size_t size = pages * (size_t)sysconf(_SC_PAGESIZE);
+
+	if (size < reply->max_write)
+		size = reply->max_write;
+	return size < FUSE_MIN_READ_BUFFER ? FUSE_MIN_READ_BUFFER : size;
+}
+
+static size_t size_of(const struct iovec *iov, int count)
+{
+	size_t size = 0;
+
+	for (int i = 0; i < count; i++)
+		size += iov[i].iov_len;
+	return size;
+}
+
+static ssize_t answer_init(struct workspace *ws, int fd, struct iovec *iov, int count)
+{
+	struct init_reply *reply = iov[1].iov_base;
+	bool ring;
+	ssize_t n;
+
+	add_flags(ws, reply);
+	ws->init_unique = 0;
+	if (ws->supervised.fuse_fd >= 0) /* answered by the first daemon */
+		return (ssize_t)size_of(iov, count);
+	if (ws->supervised.supervisor)
+		supervise_tell(&ws->supervised, fuse_session_fd(ws->session));
+	ring = (reply->flags & WIRE_INIT_EXT) && uring_prepare(ws, largest_payload(reply));
+	if (ring)
+		reply->flags2 |= (uint32_t)(WIRE_OVER_IO_URING >> 32);
+	n = writev(fd, iov, count);
+	if (ring)
+		uring_start(ws->uring);
+	return n;
+}
+
 static ssize_t wire_writev(int fd, struct iovec *iov, int count, void *userdata)
 {
 	const struct fuse_out_header *header = iov[0].iov_base;
@@ -175,21 +229,27 @@ static ssize_t wire_writev(int fd, struct iovec *iov, int count, void *userdata)
 
 	if (ws->init_unique && header->unique == ws->init_unique && header->error == 0 &&
 		count == 2 && iov[1].iov_len >= sizeof(struct init_reply)) {
-		add_flags(ws, iov[1].iov_base);
-		ws->init_unique = 0;
-		if (ws->supervised.fuse_fd >= 0) /* answered by the first daemon */
-			return (ssize_t)(iov[0].iov_len + iov[1].iov_len);
-		if (ws->supervised.supervisor)
-			supervise_tell(&ws->supervised, fuse_session_fd(ws->session));
+		order_answer(ws);
+		return answer_init(ws, fd, iov, count);
 	}
 	order_answer(ws);
+	if (uring_reply(ws->uring, iov, count) ||
+		(header->error == -EAGAIN && (header->unique & INTERRUPT_BIT) &&
+			uring_unheard(ws->uring, header->unique & ~INTERRUPT_BIT)))
+		return (ssize_t)size_of(iov, count);
 	return writev(fd, iov, count);
 }
 
 static ssize_t wire_splice_send(int fdin, off_t *offin, int fdout, off_t *offout,
 	size_t len, unsigned flags, void *ud)
 {
-	order_answer(ud);
+	struct workspace *ws = ud;
+	ssize_t n;
+
+	order_answer(ws);
+	n = uring_splice(ws->uring, fdin, len);
+	if (n)
+		return n;
 	return splice(fdin, offin, fdout, offout, len, flags);
 }
 

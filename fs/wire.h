@@ -28,4 +28,7 @@ int wire_reply_create(fuse_req_t req, const struct fuse_entry_param *e,
  * waiting for an INIT; before the loop. */
 must_check int wire_go_on(struct workspace *ws);
 
+/* A request has come, whichever way: make it one that libfuse knows. */
+void wire_received(struct workspace *ws, void *request);
+
 #endif

@@ -16,6 +16,7 @@
 #include "fs/inode.h"
 #include "fs/lineage.h"
 #include "fs/supervise.h"
+#include "fs/uring.h"
 #include "journal/intent.h"
 #include "journal/journal.h"
 #include "policy/claims.h"
@@ -43,6 +44,7 @@ struct options {
 	bool no_dio_mmap;      /* behave as on a kernel that cannot map direct-io files */
 	int refusal_errno;     /* EBUSY where both refusals shall read so (S14), else 0 */
 	unsigned journal_mode; /* of the .stomp folder of the backing */
+	enum uring_wish uring;
 	int64_t ttl_ns, wait_ns, linger_ns, settle_ns,
 		checkpoint_ns; /* -1: as the policy */
 };
@@ -52,7 +54,7 @@ struct counters {
 	uint64_t lookups, opens, reads, writes, bytes_read, bytes_written;
 	uint64_t grants, takeovers, waits, deadlocks, refused_held, refused_stale;
 	uint64_t refused_fenced, captures, merges, pending_changes, forks, invalidations;
-	uint64_t open_handles, passthrough_opens, twins;
+	uint64_t open_handles, passthrough_opens, twins, uring_requests;
 };
 
 #define count(ws, what) __atomic_fetch_add(&(ws)->counters.what, 1, __ATOMIC_RELAXED)
@@ -79,6 +81,8 @@ struct workspace {
 	bool passthrough;  /* the kernel reads the backing by itself; atomic, goes off once
 			    */
 	uint64_t backings; /* backing files that the kernel has from us; atomic */
+	struct uring *uring;	   /* set before INIT is answered; or NULL */
+	const char *uring_refusal; /* why not */
 	double cache_s;
 
 	struct inode_table inodes;

@@ -63,6 +63,7 @@ struct queue {
 	struct list entries, returning;
 	unsigned n_entries, n_threads;
 	unsigned n_spare;  /* threads that wait on cond */
+	unsigned n_called; /* of them, woken but not awake yet */
 	unsigned n_wanted; /* threads that shall lend an entry, counted in n_idle already */
 	int n_idle;  /* threads that wait with an entry; atomic, changed in any state */
 	int bell_fd; /* wakes the first thread, where no other can be had */

@@ -70,9 +70,21 @@ struct entry *queue_wait(struct queue *q, bool may_end)
 		q->n_spare++;
 		pthread_cond_wait(&q->cond, &q->lock);
 		q->n_spare--;
+		if (q->n_called)
+			q->n_called--;
 	}
 	pthread_mutex_unlock(&q->lock);
 	return e;
+}
+
+/* One that waits, each of them for one entry only, or a new one. q->lock held. */
+static int call_thread(struct queue *q)
+{
+	if (q->n_spare == q->n_called)
+		return ring_thread_start(q->u, q, false);
+	q->n_called++;
+	pthread_cond_signal(&q->cond);
+	return 0;
 }
 
 void queue_call_spare(struct queue *q)
@@ -82,9 +94,7 @@ void queue_call_spare(struct queue *q)
 		q->n_threads < QUEUE_THREADS) {
 		q->n_wanted++;
 		__atomic_fetch_add(&q->n_idle, 1, __ATOMIC_RELAXED);
-		if (q->n_spare) {
-			pthread_cond_signal(&q->cond);
-		} else if (ring_thread_start(q->u, q, false) < 0) {
+		if (call_thread(q) < 0) {
 			q->n_wanted--;
 			__atomic_fetch_sub(&q->n_idle, 1, __ATOMIC_RELAXED);
 		}
@@ -97,9 +107,7 @@ void queue_return(struct queue *q, struct entry *e)
 	uint64_t one = 1;
 
 	list_append(&q->returning, &e->returning);
-	if (q->n_spare)
-		pthread_cond_signal(&q->cond);
-	else if (ring_thread_start(q->u, q, false) < 0)
+	if (call_thread(q) < 0)
 		(void)!write(q->bell_fd, &one, sizeof(one));
 }
 

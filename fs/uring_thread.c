@@ -201,6 +201,8 @@ static void take_events(struct ring_thread *t)
 			answer_bell(t);
 		} else {
 			t->n_lent--;
+			if (io_uring_sq_ready(&t->ring)) /* an answer need not wait */
+				io_uring_submit(&t->ring);
 			if (r < 0)
 				lost(t, data, -r);
 			else

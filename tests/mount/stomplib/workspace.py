@@ -26,6 +26,11 @@ def find_build():
     return Path(os.environ.get("STOMPFS_BUILD") or root / "build").absolute()
 
 
+def given_options():
+    """Options for every mount of this run: STOMPFS_TEST_OPTIONS=uring scripts/test"""
+    return [o for o in os.environ.get("STOMPFS_TEST_OPTIONS", "").split(",") if o]
+
+
 def octal_word(name):
     """A word of a .stomp/ctl line (docs/STOMP-FOLDER.md)."""
     plain = range(0x21, 0x7F)
@@ -67,8 +72,8 @@ class Workspace:
             self.options = list(options)
         assert self.stompfs.exists(), f"{self.stompfs} is not built"
         argv = [str(self.stompfs), str(self.path), "-f"]
-        if self.options:
-            argv += ["-o", ",".join(self.options)]
+        if given_options() + self.options:  # the test's own come last: those count
+            argv += ["-o", ",".join(given_options() + self.options)]
         with open(self.log_path, "ab") as log:
             self.daemon = subprocess.Popen(
                 argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log

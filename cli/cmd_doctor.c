@@ -290,7 +290,7 @@ static void check_workspace(struct checks *c, const char *absolute)
 	auto_workspace ws = {.stomp_fd = -1};
 	auto_buf text = {0}, stored = {0};
 	auto_json *json = NULL;
-	const char *health;
+	const char *health, *transport;
 
 	if (workspace_find(&ws, absolute) < 0 ||
 		workspace_json(&ws, "status.json", "status", &text, &json) < 0) {
@@ -299,6 +299,10 @@ static void check_workspace(struct checks *c, const char *absolute)
 	}
 	add(c, "workspace", CHECK_OK, NULL, "%s, stompfs %s with libfuse %s", ws.root,
 		json_text(json, "version", "?"), json_text(json, "libfuse", "?"));
+	transport = json_text(json, "transport", "/dev/fuse");
+	add(c, "transport", strstr(transport, "no io_uring") ? CHECK_WARN : CHECK_OK,
+		"mount without -o uring, or change what stands in its way",
+		"requests come by %s", transport);
 	if (strcmp(json_text(json, "version", ""), STOMPFS_VERSION) != 0)
 		add(c, "version", CHECK_WARN, "unmount and mount again to use the new one",
 			"stomp is %s, the daemon %s", STOMPFS_VERSION,

@@ -135,6 +135,9 @@ static void status_mount(struct workspace *ws, struct buf *out)
 	buf_put_span(out, age_ns);
 	buf_printf(out, "), pid %d\nversions  stompfs %s, libfuse %s, kernel %.32s\n",
 		(int)getpid(), STOMPFS_VERSION, fuse_pkgversion(), uts.release);
+	buf_puts(out, "requests  by ");
+	uring_describe(ws, out);
+	buf_putc(out, '\n');
 	if (ws->supervised.supervisor)
 		buf_printf(out, "restarts  %u, by supervisor %d", ws->supervised.generation,
 			(int)ws->supervised.supervisor);

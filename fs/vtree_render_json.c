@@ -24,9 +24,10 @@ void vdoc_status_json(const struct vreader *r, struct buf *out)
 	struct workspace *ws = r->ws;
 	struct journal_figures f;
 	struct utsname uts = {0};
-	auto_buf health = {0};
+	auto_buf health = {0}, transport = {0};
 
 	uname(&uts);
+	uring_describe(ws, &transport);
 	journal_figures(ws->journal, &f);
 	vdoc_health(&f, &health);
 	buf_puts(out, "{\"schema\":\"stompfs/status/1\"");
@@ -46,6 +47,7 @@ void vdoc_status_json(const struct vreader *r, struct buf *out)
 	json_string(out, "kernel", uts.release);
 	json_bool(out, "passthrough", false);
 	json_bool(out, "dio_mmap", ws->dio_mmap);
+	json_bytes(out, "transport", transport.data, transport.len);
 	json_number(out, "supervisor", (uint64_t)ws->supervised.supervisor);
 	json_number(out, "restarts", ws->supervised.generation);
 	json_string(out, "last_end",

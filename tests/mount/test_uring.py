@@ -1,0 +1,299 @@
+"""Requests over io_uring (-o uring): the same promises on another transport.
+
+STOMPFS_TEST_OPTIONS=uring scripts/test runs all other tests over it as well.
+"""
+
+import os
+import re
+import signal
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from stomplib.saves import RDWR, WRONLY
+
+SWITCH = Path("/sys/module/fuse/parameters/enable_uring")
+SOON_S = 10
+LONG = ("ttl=30s", "wait=20s", "settle=1ms")
+
+
+def offered():
+    return SWITCH.exists() and SWITCH.read_text().strip() == "Y"
+
+
+def built(workspace):
+    return b"liburing" in subprocess.run(
+        ["ldd", workspace.stompfs], capture_output=True, check=True
+    ).stdout
+
+
+needs_ring = pytest.mark.skipif(not offered(), reason="this kernel does not offer it")
+
+
+def requests(workspace):
+    """How many came over the ring."""
+    return int(re.search(r"^stompfs_uring_requests_total (\d+)$", workspace.text("metrics"), re.M)[1])
+
+
+def transport(workspace):
+    return workspace.json("status")["transport"]
+
+
+@pytest.fixture
+def ring(unmounted):
+    """A workspace on the ring, whatever else the mark of the test asks for."""
+    if not built(unmounted):
+        pytest.skip("built without liburing")
+    unmounted.mount(unmounted.options + ["uring"])
+    return unmounted
+
+
+def wait_until(true, what, limit=SOON_S):
+    deadline = time.monotonic() + limit
+    while not true():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.005)
+
+
+def waiting(workspace):
+    return workspace.json("status")["waiting"]
+
+
+# ---------------------------------------------------------------- which transport
+
+
+@needs_ring
+def test_requests_come_over_the_ring(ring, writer):
+    before = requests(ring)
+    alice = writer("alice")
+    alice.writefile("f", b"x" * 300_000)
+    assert alice.readfile("f") == b"x" * 300_000
+    os.rename(ring / "f", ring / "g")
+    os.unlink(ring / "g")
+    assert requests(ring) >= before + 5
+    assert transport(ring).startswith("io_uring")
+    assert "io_uring" in ring.text("status")
+
+
+def test_without_the_option_nothing_comes_over_it(unmounted):
+    unmounted.mount(unmounted.options + ["uring=off"])
+    (unmounted / "f").write_bytes(b"1")
+    assert requests(unmounted) == 0
+    assert transport(unmounted) == "/dev/fuse"
+
+
+@needs_ring
+@pytest.mark.skipif(os.geteuid() != 0, reason="the switch is root's")
+def test_a_kernel_that_does_not_offer_it_is_served_as_ever(unmounted):
+    """Others may mount meanwhile: they get what they can have, and nothing breaks."""
+    SWITCH.write_text("N")
+    try:
+        unmounted.mount(unmounted.options + ["uring"])
+    finally:
+        SWITCH.write_text("Y")
+    (unmounted / "f").write_bytes(b"1")
+    assert (unmounted / "f").read_bytes() == b"1"
+    assert requests(unmounted) == 0
+    assert "enable_uring" in transport(unmounted)
+    assert "enable_uring" in unmounted.daemon_log()
+
+
+def test_a_word_that_is_none_is_refused(unmounted):
+    done = subprocess.run(
+        [unmounted.stompfs, unmounted.path, "-f", "-o", "uring=maybe"],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert "uring=maybe" in done.stderr and "uring=auto" in done.stderr
+
+
+# ---------------------------------------------------------------- what arrives
+
+
+@needs_ring
+@pytest.mark.parametrize("size", [1, 4095, 4096, 4097, 1 << 17, (1 << 20) - 1, 1 << 20, 3 << 20])
+def test_every_size_arrives(ring, size):
+    data = os.urandom(size)
+    fd = os.open(ring / "f", os.O_RDWR | os.O_CREAT)
+    try:
+        assert os.write(fd, data) == size
+        assert os.pread(fd, size + 10, 0) == data
+    finally:
+        os.close(fd)
+    assert (ring / "f").read_bytes() == data
+    assert ring.backing("f").read_bytes() == data
+
+
+@needs_ring
+def test_names_and_attributes_arrive(ring):
+    long = "n" * 255
+    os.mkdir(ring / long, 0o750)
+    os.symlink("t" * 4000, ring / long / "link")
+    assert os.readlink(ring / long / "link") == "t" * 4000
+    (ring / "f").write_bytes(b"1")
+    os.setxattr(ring / "f", "user.a", b"v" * 3000)
+    assert os.getxattr(ring / "f", "user.a") == b"v" * 3000
+    assert os.listxattr(ring / "f") == ["user.a"]
+    os.removexattr(ring / "f", "user.a")
+    os.link(ring / "f", ring / "h")
+    os.mkfifo(ring / "p", 0o600)
+    os.utime(ring / "f", ns=(1, 2_000_000_000))
+    assert os.stat(ring / "p").st_mode & 0o777 == 0o600
+    for i in range(2000):
+        os.symlink("x", ring / long / f"{i:0200}")
+    assert len(os.listdir(ring / long)) == 2001
+
+
+@needs_ring
+def test_many_at_once(ring):
+    """More clients than threads of a queue, all at once."""
+    script = (
+        "import os, sys\n"
+        "for k in range(40):\n"
+        "    for i in range(25):\n"
+        "        with open(f'{sys.argv[1]}-{i}', 'w') as f: f.write(str(k))\n"
+        "        assert open(f'{sys.argv[1]}-{i}').read() == str(k)\n"
+    )
+    before = requests(ring)
+    clients = [
+        subprocess.Popen(["/usr/bin/python3", "-c", script, str(n)], cwd=ring.path)
+        for n in range(24)
+    ]
+    for c in clients:
+        assert c.wait(timeout=50) == 0
+    assert requests(ring) > before + 24 * 25 * 40
+    assert len(os.listdir(ring.path)) == 24 * 25
+
+
+# ---------------------------------------------------------------- waiting
+
+
+@needs_ring
+@pytest.mark.mount_options(*LONG)
+def test_waiters_do_not_starve_the_queue(ring, writer):  # L3
+    """All on one CPU, so all in one queue, and far more than it begins with."""
+    alice, bob = writer("alice"), writer("bob")
+    fd = alice.open("f", WRONLY | os.O_CREAT)
+    alice.write(fd, b"x")
+    assert bob.sh("cat f > /dev/null")[0] == 0
+    script = (
+        "import os\n"
+        "cpu = min(os.sched_getaffinity(0))\n"
+        "os.sched_setaffinity(0, {cpu})\n"
+        "for i in range(150):\n"
+        "    if os.fork() == 0:\n"
+        "        os.close(os.open('f', os.O_WRONLY | os.O_APPEND))\n"
+        "        os._exit(0)\n"
+        "for i in range(150):\n"
+        "    assert os.wait()[1] == 0\n"
+    )
+    tasks = f"/proc/{ring.daemon.pid}/task"
+    before = len(os.listdir(tasks))
+    waits = bob.start("spawn", argv=["/usr/bin/python3", "-c", script], limit=30)
+    wait_until(lambda: waiting(ring) == 150, "150 waiters", 20)
+    assert len(os.listdir(tasks)) < before + 25, "waiting costs no thread"
+    for cpu in os.sched_getaffinity(0):  # whichever queue a request goes to
+        done = ring.run("taskset", "-c", str(cpu), "sh", "-c", "cat f; echo 1 > g; rm g; ls")
+        assert done.stdout == b"xf\n"
+    alice.close(fd)
+    assert waits.result(30)[0] == 0
+    assert waiting(ring) == 0
+
+
+@needs_ring
+@pytest.mark.mount_options(*LONG)
+def test_a_signal_ends_a_wait(ring, writer):  # L3
+    alice, bob = writer("alice"), writer("bob")
+    fd = alice.open("f", WRONLY | os.O_CREAT)
+    alice.write(fd, b"x")
+    bob.readfile("f")
+    for _ in range(20):
+        child = subprocess.Popen(
+            [ring.stomp, "run", "bob", "--", "sh", "-c", "echo $$; exec 3>>f"],
+            cwd=ring.path,
+            stdout=subprocess.PIPE,
+        )
+        pid = int(child.stdout.readline())
+        wait_until(lambda: waiting(ring) == 1, "a waiter")
+        began = time.monotonic()
+        os.kill(pid, signal.SIGTERM)
+        child.wait(timeout=15)
+        child.stdout.close()
+        assert time.monotonic() - began < 10, "it waited for the lease in spite of the signal"
+        wait_until(lambda: waiting(ring) == 0, "the waiter is gone")
+    alice.close(fd)
+
+
+# ---------------------------------------------------------------- the end
+
+
+@needs_ring
+@pytest.mark.mount_options(*LONG)
+def test_kill_leaves_a_dead_mount_that_can_be_unmounted(ring, writer):  # V4
+    alice, bob = writer("alice"), writer("bob")
+    fd = alice.open("f", RDWR | os.O_CREAT)
+    alice.write(fd, b"x")
+    bob.readfile("f")
+    waits = bob.start("open", path="f", flags=WRONLY, mode=0)
+    wait_until(lambda: waiting(ring) == 1, "a waiter")
+    ring.daemon.kill()
+    ring.daemon.wait(timeout=SOON_S)
+    assert waits.errno(SOON_S) in ("ECONNABORTED", "ENOTCONN")
+    with pytest.raises(OSError):
+        os.stat(ring / "f")
+    ring.kill_daemon()
+    ring.mount()
+    assert (ring / "f").read_bytes() == b"x"
+    assert ring.log("f")[-1]["writer"] == "alice"
+
+
+@needs_ring
+@pytest.mark.mount_options(*LONG)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_daemon_also_with_waiters_and_open_files(ring, writer, number):
+    alice, bob = writer("alice"), writer("bob")
+    fd = alice.open("f", RDWR | os.O_CREAT)
+    alice.write(fd, b"x")
+    bob.readfile("f")
+    waits = bob.start("open", path="f", flags=WRONLY, mode=0)
+    wait_until(lambda: waiting(ring) == 1, "a waiter")
+    ring.daemon.send_signal(number)
+    assert ring.daemon.wait(timeout=SOON_S) == 0
+    assert waits.errno(SOON_S) is not None
+    ring.kill_daemon()
+    ring.mount()
+    assert ring.log("f")[-1]["writer"] == "alice"
+
+
+@needs_ring
+def test_a_reader_thread_and_umount_while_busy(ring):
+    """Requests until the very end: the mount goes, nobody hangs."""
+    stop = threading.Event()
+    failed = []
+
+    def hammer(n):
+        while not stop.is_set():
+            try:
+                (ring / f"f{n}").write_bytes(b"1")
+                os.unlink(ring / f"f{n}")
+            except OSError as error:
+                failed.append(error)
+                return
+
+    threads = [threading.Thread(target=hammer, args=(n,), daemon=True) for n in range(6)]
+    for t in threads:
+        t.start()
+    wait_until(lambda: requests(ring) > 2000, "2000 requests", 30)
+    ring.daemon.send_signal(signal.SIGTERM)
+    assert ring.daemon.wait(timeout=SOON_S) == 0
+    stop.set()
+    for t in threads:
+        t.join(SOON_S)
+        assert not t.is_alive()
+    ring.kill_daemon()

@@ -39,6 +39,20 @@ void file_put(struct workspace *ws, struct file *f)
 	free(f);
 }
 
+void file_end(struct workspace *ws, struct file *f)
+{
+	struct handle *h, *tmp;
+
+	list_for_each_safe (h, tmp, &f->handles, node) {
+		list_remove(&h->node);
+		if (h->fd >= 0)
+			close(h->fd);
+		process_put(ws->identity, h->by);
+		free(h);
+	}
+	file_put(ws, f);
+}
+
 /* The inode's lock is held. */
 static struct file *file_first_of(struct workspace *ws, struct inode *inode)
 {

@@ -89,6 +89,8 @@ struct file {
 must_check int file_new(struct file **out);
 void file_ref(struct file *f);
 void file_put(struct workspace *ws, struct file *f); /* NULL does nothing */
+/* The same when all ends: handles that the kernel never released go with it. */
+void file_end(struct workspace *ws, struct file *f);
 
 /* The file of an inode, made or taken from the parked ones if need be; counted. NULL:
  * no memory. */

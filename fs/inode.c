@@ -485,7 +485,7 @@ static void destroy_each(struct table_node *node, void *ctx)
 	struct inode *inode = container_of(node, struct inode, by_key);
 
 	if (inode->file)
-		file_put(ws, inode->file);
+		file_end(ws, inode->file);
 	for (struct link_name *link = inode->links, *next; link; link = next) {
 		next = link->next;
 		free(link->name);

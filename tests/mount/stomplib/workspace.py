@@ -65,7 +65,7 @@ class Workspace:
     def stomp(self):
         return self.build / "cli" / "stomp"
 
-    def mount(self, options=None):
+    def mount(self, options=None, **popen):
         """Start the daemon and return once the mount answers."""
         assert self.daemon is None, "mounted already"
         if options is not None:
@@ -76,7 +76,7 @@ class Workspace:
             argv += ["-o", ",".join(given_options() + self.options)]
         with open(self.log_path, "ab") as log:
             self.daemon = subprocess.Popen(
-                argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **popen
             )
         self._watchdog = threading.Timer(self.deadline_s, self._too_long)
         self._watchdog.daemon = True

@@ -127,7 +127,7 @@ static int compare_bytes(struct workspace *ws, struct file *f)
 	auto_close int fd = inode_open(ws, f->inode, O_RDONLY | O_NOATIME);
 	struct hash128 hash;
 	uint64_t size;
-	int r = fd < 0 ? fd : hash128_fd(fd, &hash, &size);
+	int r = fd < 0 ? fd : digest_fd(fd, &hash, &size);
 
 	if (r < 0)
 		return r;
@@ -193,7 +193,7 @@ static bool known_by_another_name(
 	if (st->st_nlink < 2 || !S_ISREG(st->st_mode))
 		return false;
 	fd = inode_open(ws, f->inode, O_RDONLY | O_NOATIME);
-	return fd >= 0 && hash128_fd(fd, &hash, &size) == 0 &&
+	return fd >= 0 && digest_fd(fd, &hash, &size) == 0 &&
 	       journal_has_content(ws->journal, hash, size);
 }
 

@@ -17,6 +17,7 @@ int file_new(struct file **out)
 	list_init(&f->waiters);
 	list_init(&f->session.node);
 	f->session.slot = INTENT_NONE;
+	dirty_init(&f->session.ranges);
 	*out = f;
 	return 0;
 }
@@ -35,6 +36,7 @@ void file_put(struct workspace *ws, struct file *f)
 	assert(list_empty(&f->handles));
 	assert(list_empty(&f->waiters));
 	observations_done(&f->seen);
+	dirty_end(&f->session.ranges);
 	pthread_mutex_destroy(&f->lock);
 	free(f);
 }

@@ -17,6 +17,7 @@
 
 #include "base/hash.h"
 #include "base/list.h"
+#include "fs/dirty.h"
 #include "journal/journal.h"
 #include "policy/identity.h"
 #include "policy/lease.h"
@@ -54,6 +55,14 @@ struct head {
 	uint64_t noticed_epoch; /* workspace.rule_epoch at that time */
 };
 
+/* What the file was when its newest version was captured: while it still is that, nobody
+ * has changed it behind our back. */
+struct witness {
+	uint64_t seq; /* of the version; 0: none */
+	uint64_t dev, ino, size;
+	struct timespec mtime, ctime;
+};
+
 /* From a writer's first change to the release of its last writable handle (V1). */
 struct session {
 	struct list node;   /* workspace.sessions; sessions_lock */
@@ -66,6 +75,8 @@ struct session {
 	uint64_t epoch, base_number;
 	uint32_t slot;	       /* the intent */
 	int64_t checkpoint_ns; /* when it is due, boot clock */
+	struct dirty ranges;   /* what changed since the version base_seq */
+	uint64_t base_seq;
 };
 
 struct file {
@@ -77,6 +88,7 @@ struct file {
 	struct head head;
 	uint64_t submitted_seq; /* the newest row handed to the journal */
 	struct observations seen;
+	struct witness witness;
 	struct session session;
 	struct list handles; /* struct handle.node: every open handle */
 	struct list waiters; /* struct waiter.node: in order of arrival (L3) */

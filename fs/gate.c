@@ -269,8 +269,11 @@ void gate_leave(struct change *c, int result)
 	__atomic_fetch_add(&c->by->writer->n_writes, 1, __ATOMIC_RELAXED);
 	/* A removal or a replacement has recorded its own version. */
 	if (result == 0 && !c->keeps_content && !c->removes && c->shape != CHANGE_WHOLE &&
-		!f->pending)
+		!f->pending) {
 		f->session.dirty = true;
+		if (!c->noted)
+			session_will_change_all(f);
+	}
 	if (result < 0 && f->session.by && !f->session.dirty &&
 		!gate_has_writable_handle(f, f->lease.holder))
 		session_cancel(c->ws, f);

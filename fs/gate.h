@@ -58,6 +58,8 @@ struct change {
 	/* out: */
 	struct knowledge known;
 	bool guarded;
+	/* set by who acts, before he does: */
+	bool noted; /* the session was told which bytes change (session_will_…) */
 };
 
 /* Before locking: write back what others have stored through mappings of the inode, so

@@ -98,6 +98,8 @@ static int resize_guarded(struct op *op, struct inode *inode, struct handle *h,
 	if (r == GATE_PENDING) {
 		r = pending_begin(&c, true);
 	} else {
+		session_will_resize(op->ws, f, (uint64_t)size);
+		c.noted = true;
 		r = resize(op, inode, h, size);
 	}
 	gate_leave(&c, r);

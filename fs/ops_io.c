@@ -221,6 +221,14 @@ static bool may_write_on(const struct file *f, const struct handle *h)
 	return gate_holds(f, h) && f->session.by && (f->session.judged || h->append);
 }
 
+/* V6. What is appended lies behind all that was there, wherever the kernel thinks that is.
+ */
+static void note_write(const struct op *op, const struct handle *h, struct file *f)
+{
+	if (!h->append || op->fi.writepage)
+		session_will_write(op->ws, f, (uint64_t)op->offset, op->size);
+}
+
 /* f is locked. The bytes written, or -errno. */
 static ssize_t write_guarded(struct op *op, struct handle *h, struct file *f)
 {
@@ -234,6 +242,7 @@ static ssize_t write_guarded(struct op *op, struct handle *h, struct file *f)
 		if (r < 0)
 			return r; /* V7 */
 		session_mark_open(op->ws, f);
+		note_write(op, h, f);
 		n = write_unguarded(op, h);
 		if (n > 0)
 			f->session.dirty = true;
@@ -262,6 +271,8 @@ static ssize_t write_guarded(struct op *op, struct handle *h, struct file *f)
 		r = pending_begin(&c, false);
 		n = r < 0 ? r : write_pending(&c);
 	} else {
+		note_write(op, h, f);
+		c.noted = true;
 		n = write_unguarded(op, h);
 	}
 	gate_leave(&c, n < 0 ? (int)n : 0);
@@ -337,6 +348,9 @@ typedef ssize_t act_fn(struct op *op, int fd);
 static ssize_t change_through(struct op *op, struct handle *h, enum change_shape shape,
 	const char *asked, act_fn *act)
 {
+	/* What else fallocate can do moves bytes about. */
+	const int in_place =
+		FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE;
 	struct workspace *ws = op->ws;
 	struct file *f;
 	auto_buf path = {0};
@@ -382,6 +396,10 @@ static ssize_t change_through(struct op *op, struct handle *h, enum change_shape
 	} else {
 		session_mark_open(op->ws, f);
 		c.guarded = true;
+	}
+	if (!(op->flags & ~in_place)) {
+		session_will_write(ws, f, (uint64_t)op->offset, op->size);
+		c.noted = true;
 	}
 	n = act(op, h->fd);
 	gate_leave(&c, n < 0 ? (int)n : 0);

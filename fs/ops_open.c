@@ -77,8 +77,10 @@ static int truncate_now(struct change *c, const struct handle *h)
 
 	if (fstat(h->fd, &st) < 0)
 		return -errno;
+	c->noted = true;
 	if (st.st_size == 0)
 		return 0;
+	session_will_resize(c->ws, c->file, 0);
 	if (h->writable)
 		return ftruncate(h->fd, 0) < 0 ? -errno : 0;
 	own = inode_open(c->ws, c->inode, O_WRONLY); /* O_RDONLY | O_TRUNC */

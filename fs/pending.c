@@ -258,6 +258,7 @@ static int pending_commit(struct change *c)
 
 	if (r < 0)
 		return r;
+	session_will_change_all(c->file);
 	to = inode_open(c->ws, c->inode, O_WRONLY);
 	r = to < 0 ? to : copy_content(c->file->pending->fd, to);
 	if (r < 0) {

@@ -28,6 +28,12 @@ void session_mark_closed(struct workspace *ws, struct file *f, int fd);
 /* More is about to change, or its times are. Before each change of an open session. */
 void session_mark_open(struct workspace *ws, struct file *f);
 
+/* V6: what is about to change in the file whose session is open (nothing happens where none
+ * is), before it does: then only that is captured. */
+void session_will_write(struct workspace *ws, struct file *f, uint64_t at, uint64_t len);
+void session_will_resize(struct workspace *ws, struct file *f, uint64_t size);
+void session_will_change_all(struct file *f);
+
 /* Every handle that wrote in the open session was closed, and no process of its writer has
  * it open by another descriptor: only the release is still on its way from the kernel. */
 bool session_is_closed(struct workspace *ws, const struct file *f);

@@ -53,7 +53,8 @@ struct options {
 struct counters {
 	uint64_t lookups, opens, reads, writes, bytes_read, bytes_written;
 	uint64_t grants, takeovers, waits, deadlocks, refused_held, refused_stale;
-	uint64_t refused_fenced, captures, merges, pending_changes, forks, invalidations;
+	uint64_t refused_fenced, captures, captures_partial, captures_whole,
+		bytes_captured, merges, pending_changes, forks, invalidations;
 	uint64_t open_handles, passthrough_opens, twins, uring_requests;
 };
 

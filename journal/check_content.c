@@ -134,8 +134,9 @@ static int store_again(struct check *c, const struct checked *row, int file)
 	content.size = row->size;
 	if (r == 0)
 		r = store_put(c->store, c->db, &content, &stored);
-	for (int i = 0; r == 0 && i < 2; i++) {
+	for (int i = 0; r == 0 && i < 3; i++) {
 		static const char *const sql[] = {
+			"UPDATE content SET base_id = ?2 WHERE base_id = ?1",
 			"UPDATE version SET content_id = ?2 WHERE content_id = ?1",
 			"UPDATE refusal SET content_id = ?2 WHERE content_id = ?1"};
 		int rc = sqlite3_prepare_v2(c->db->sql, sql[i], -1, &s, NULL);
@@ -268,7 +269,9 @@ int check_contents(struct check *c)
 	while (r == 0) {
 		g->n = 0;
 		r = check_rows(c,
-			"SELECT id, hash, size, copy, stored, data IS NULL FROM content"
+			"SELECT id, hash, size, copy, stored, data IS NULL AND segment_id "
+			"IS"
+			" NULL FROM content"
 			" WHERE id > ?1 ORDER BY id LIMIT 256",
 			after, take_row, g);
 		for (size_t i = 0; r == 0 && i < g->n; i++) {

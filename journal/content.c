@@ -44,6 +44,12 @@ void store_read_row(sqlite3_stmt *stmt, struct content_row *row)
 		.copy = column_int(stmt, 3),
 		.codec = (enum store_codec)sqlite3_column_int(stmt, 4),
 	};
+	row->identity = (enum store_identity)sqlite3_column_int(stmt, 6);
+	row->base_id = sqlite3_column_int64(stmt, 7);
+	row->segment_id = sqlite3_column_int64(stmt, 8);
+	row->weight = column_int(stmt, 9);
+	row->ranges = sqlite3_column_blob(stmt, 10);
+	row->ranges_size = (size_t)sqlite3_column_bytes(stmt, 10);
 	if (in_row) {
 		row->data = sqlite3_column_blob(stmt, 5) ?: ""; /* no bytes: NULL */
 		row->data_size = (size_t)sqlite3_column_bytes(stmt, 5);
@@ -53,7 +59,7 @@ void store_read_row(sqlite3_stmt *stmt, struct content_row *row)
 int content_hash_fd(
 	const struct journal_faults *faults, int fd, struct hash128 *hash, uint64_t *size)
 {
-	int r = hash128_fd(fd, hash, size);
+	int r = digest_fd(fd, hash, size);
 
 	if (!r && faults && faults->hash)
 		*hash = faults->hash(*hash);
@@ -61,19 +67,19 @@ int content_hash_fd(
 }
 
 /* The bytes of a row that has them, malloc'ed, size + 1 long. */
-static int unpack_inline(const struct content_row *row, char **out)
+static int unpack_inline(const struct content_row *row, uint64_t size, char **out)
 {
-	auto_free char *bytes = malloc((size_t)row->size + 1);
+	auto_free char *bytes = malloc((size_t)size + 1);
 	size_t n;
 
 	if (!bytes)
 		return -ENOMEM;
 	if (row->codec == CODEC_ZSTD) {
-		n = ZSTD_decompress(bytes, (size_t)row->size, row->data, row->data_size);
-		if (ZSTD_isError(n) || n != row->size)
+		n = ZSTD_decompress(bytes, (size_t)size, row->data, row->data_size);
+		if (ZSTD_isError(n) || n != size)
 			return -EIO;
 	} else {
-		if (row->data_size != row->size)
+		if (row->data_size != size)
 			return -EIO;
 		memcpy(bytes, row->data, row->data_size);
 	}
@@ -81,28 +87,67 @@ static int unpack_inline(const struct content_row *row, char **out)
 	return 0;
 }
 
-static int open_row(const struct store *s, const struct content_row *row, int *fd)
+int content_own_bytes(const struct store *s, struct db *db, const struct content_row *row,
+	uint64_t size, struct capture *out)
+{
+	struct content_row own = *row;
+
+	*out = (struct capture){.size = size, .fd = -1};
+	own.size = size;
+	if (row->segment_id)
+		return segment_read(db, row->segment_id, size, &out->data);
+	if (row->data)
+		return unpack_inline(row, size, &out->data);
+	return object_open(s, &own, &out->fd);
+}
+
+static int check_whole(const struct store *s, const struct content_row *row, int fd)
+{
+	struct hash128 hash;
+	uint64_t size;
+	int r = row->identity == IDENTITY_FLAT && row->size > DIGEST_FLAT_MAX
+			? hash128_fd(fd, &hash, &size)
+			: content_hash_fd(s->faults, fd, &hash, &size);
+
+	if (r)
+		return r;
+	return size == row->size && hash128_equal(hash, row->hash) ? 0 : -EIO;
+}
+
+static int open_row(
+	const struct store *s, struct db *db, const struct content_row *row, int *fd)
 {
 	auto_close int file = -1;
 	auto_free char *bytes = NULL;
-	struct hash128 hash;
-	uint64_t size;
 	int r;
 
-	if (row->data) {
-		r = unpack_inline(row, &bytes) ?: memory_file(row->size, &file);
+	if (row->base_id) {
+		r = patch_open(s, db, row, &file);
+	} else if (row->data) {
+		r = unpack_inline(row, row->size, &bytes) ?: memory_file(row->size, &file);
 		if (!r)
 			r = write_all(file, bytes, (size_t)row->size);
 	} else {
 		r = object_open(s, row, &file);
 	}
 	if (!r)
-		r = content_hash_fd(s->faults, file, &hash, &size);
+		r = check_whole(s, row, file);
+	if (!r)
+		*fd = steal_fd(&file);
+	return r;
+}
+
+int content_by_id(struct db *db, int64_t id, sqlite3_stmt **stmt, struct content_row *row)
+{
+	int r = db_stmt(db, STMT_CONTENT_BY_ID, stmt);
+
 	if (r)
 		return r;
-	if (size != row->size || !hash128_equal(hash, row->hash))
-		return -EIO;
-	*fd = steal_fd(&file);
+	bind_int(*stmt, 1, (uint64_t)id);
+	r = db_step(db, *stmt);
+	if (r <= 0)
+		return r ?: -ENOENT;
+	store_read_row(*stmt, row);
 	return 0;
 }
 
@@ -110,24 +155,17 @@ int store_open(const struct store *s, struct db *db, int64_t id, int *fd)
 {
 	auto_stmt *stmt = NULL;
 	struct content_row row;
-	int r = db_stmt(db, STMT_CONTENT_BY_ID, &stmt);
+	int r = content_by_id(db, id, &stmt, &row);
 
-	if (r)
-		return r;
-	bind_int(stmt, 1, (uint64_t)id);
-	r = db_step(db, stmt);
-	if (r <= 0)
-		return r ?: -ENOENT;
-	store_read_row(stmt, &row);
-	return open_row(s, &row, fd);
+	return r ?: open_row(s, db, &row, fd);
 }
 
 int store_open_hash(
 	const struct store *s, struct db *db, struct hash128 hash, uint64_t size, int *fd)
 {
 	auto_stmt *stmt = NULL;
-	struct content_row row;
-	int r = db_stmt(db, STMT_CONTENT_FIND, &stmt);
+	int64_t id;
+	int r = db_stmt(db, STMT_CONTENT_EXISTS, &stmt);
 
 	if (r)
 		return r;
@@ -136,21 +174,21 @@ int store_open_hash(
 	r = db_step(db, stmt);
 	if (r <= 0)
 		return r ?: -ENOENT;
-	store_read_row(stmt, &row);
-	return open_row(s, &row, fd);
+	id = sqlite3_column_int64(stmt, 0);
+	return store_open(s, db, id, fd);
 }
 
 static int same_bytes(const struct content_row *row, const struct capture *c)
 {
 	auto_free char *bytes = NULL;
-	int r = unpack_inline(row, &bytes);
+	int r = unpack_inline(row, row->size, &bytes);
 
 	return r ?: memcmp(bytes, c->data, (size_t)c->size) == 0;
 }
 
 /* 1 when the row holds just the bytes of c. What cannot be read back is not the same. */
-static int same_content(
-	const struct store *s, const struct content_row *row, const struct capture *c)
+static int same_content(const struct store *s, struct db *db, const struct content_row *row,
+	const struct capture *c)
 {
 	auto_close int have = -1, mine = -1;
 	int r;
@@ -161,7 +199,7 @@ static int same_content(
 		r = same_bytes(row, c);
 		return r == -EIO ? 0 : r;
 	}
-	r = open_row(s, row, &have);
+	r = open_row(s, db, row, &have);
 	if (r)
 		return r == -EIO ? 0 : r;
 	if (c->fd >= 0)
@@ -185,7 +223,7 @@ static int find_same(struct store *s, struct db *db, const struct capture *c, in
 	bind_int(stmt, 2, c->size);
 	while ((r = db_step(db, stmt)) == 1) {
 		store_read_row(stmt, &row);
-		r = same_content(s, &row, c);
+		r = same_content(s, db, &row, c);
 		if (r)
 			break;
 		*copy = row.copy + 1;
@@ -195,7 +233,7 @@ static int find_same(struct store *s, struct db *db, const struct capture *c, in
 	return r;
 }
 
-static int add_row(
+int content_add_row(
 	struct db *db, const struct content_row *row, uint64_t stored, int64_t *id)
 {
 	auto_stmt *stmt = NULL;
@@ -208,7 +246,12 @@ static int add_row(
 	bind_int(stmt, 3, row->copy);
 	bind_int(stmt, 4, row->codec);
 	bind_int(stmt, 5, stored);
-	bind_blob(stmt, 6, row->data, row->data_size);
+	bind_int(stmt, 6, row->identity);
+	bind_opt(stmt, 7, row->base_id);
+	bind_opt(stmt, 8, row->segment_id);
+	bind_int(stmt, 9, row->weight);
+	bind_blob(stmt, 10, row->ranges, row->ranges_size);
+	bind_blob(stmt, 11, row->data, row->data_size);
 	r = db_step(db, stmt);
 	if (!r)
 		*id = sqlite3_last_insert_rowid(db->sql);
@@ -218,7 +261,7 @@ static int add_row(
 static int put_memory(struct store *s, struct db *db, const struct capture *c,
 	struct content_row *row, struct stored *out)
 {
-	size_t size = (size_t)c->size, bound = ZSTD_compressBound(size), n;
+	size_t size = (size_t)capture_bytes(c), bound = ZSTD_compressBound(size), n;
 	auto_free char *packed = malloc(bound);
 	int r;
 
@@ -232,24 +275,44 @@ static int put_memory(struct store *s, struct db *db, const struct capture *c,
 	row->data_size = row->codec == CODEC_ZSTD ? n : size;
 	out->bytes = row->data_size;
 	if (row->data_size <= s->inline_max)
-		return add_row(db, row, out->bytes, &out->id);
+		return content_add_row(db, row, out->bytes, &out->id);
 	r = object_add_bytes(s, c, row->data, row->data_size, row->codec, row->copy, row);
 	row->data = NULL;
-	return r ?: add_row(db, row, out->bytes, &out->id);
+	return r ?: content_add_row(db, row, out->bytes, &out->id);
 }
 
-int store_put(struct store *s, struct db *db, const struct capture *c, struct stored *out)
+int content_put_data(struct store *s, struct db *db, const struct capture *c,
+	struct content_row *row, struct stored *out)
 {
-	struct content_row row = {.hash = c->hash, .size = c->size};
+	struct capture own = *c;
+	int r;
+
+	out->added = true;
+	if (c->fd < 0)
+		return put_memory(s, db, c, row, out);
+	own.size = capture_bytes(c); /* the file is that long */
+	r = object_add(s, &own, row->copy, row, &out->bytes);
+	return r ?: content_add_row(db, row, out->bytes, &out->id);
+}
+
+int content_put_whole(
+	struct store *s, struct db *db, const struct capture *c, struct stored *out)
+{
+	struct content_row row = {
+		.hash = c->hash,
+		.size = c->size,
+		.identity = IDENTITY_BLOCKS,
+	};
 	int r;
 
 	*out = (struct stored){0};
 	r = find_same(s, db, c, &out->id, &row.copy);
 	if (r)
 		return r < 0 ? r : 0;
-	out->added = true;
-	if (c->fd < 0)
-		return put_memory(s, db, c, &row, out);
-	r = object_add(s, c, row.copy, &row, &out->bytes);
-	return r ?: add_row(db, &row, out->bytes, &out->id);
+	return content_put_data(s, db, c, &row, out);
+}
+
+int store_put(struct store *s, struct db *db, const struct capture *c, struct stored *out)
+{
+	return c->patch ? patch_put(s, db, c, out) : content_put_whole(s, db, c, out);
 }

@@ -122,7 +122,7 @@ void item_take_content(struct item *item, struct capture *c, size_t large_cost)
 {
 	item->content = *c;
 	item->has_capture = true;
-	item->cost += c->data ? (size_t)c->size : c->fd >= 0 ? large_cost : 0;
+	item->cost += c->data ? (size_t)capture_bytes(c) : c->fd >= 0 ? large_cost : 0;
 	*c = CAPTURE_NONE;
 }
 

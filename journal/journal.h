@@ -27,6 +27,7 @@
 #include <sys/types.h>
 
 #include "base/clock.h"
+#include "base/digest.h"
 #include "base/hash.h"
 
 struct journal;
@@ -126,14 +127,38 @@ struct version {
 	uint64_t from_number;
 };
 
+struct patch;
+
 /* Content taken from a file while the gate holds it still; small content in memory,
  * large content as an unnamed copy (reflink where the backing has it) in the store's
- * own folder. */
+ * own folder. With a patch, the bytes are those alone that the content does not share with
+ * an earlier version's. */
 struct capture {
+	struct hash128 hash; /* of the whole content: digest.h */
+	uint64_t size;	     /* of the whole content */
+	char *data;	     /* small: the bytes, malloc'ed; else NULL */
+	int fd;		     /* large: a file of the bytes; else -1 */
+	struct patch *patch; /* NULL: the bytes are the whole content */
+};
+
+/* A run of bytes of a content. */
+struct extent {
+	uint64_t at, len;
+};
+
+/* What a file held at its last version, and where it may differ from that now (V6). */
+struct capture_base {
+	uint64_t seq; /* of the version; it may still be queued */
 	struct hash128 hash;
 	uint64_t size;
-	char *data; /* small: size bytes, malloc'ed; else NULL */
-	int fd;	    /* large: the copy; else -1 */
+	uint64_t keep; /* nothing from here on is as it was; at most size */
+	const struct extent
+		*extents; /* what else may have changed: below keep, sorted, apart */
+	size_t n_extents;
+	/* Where size is above DIGEST_FLAT_MAX: the old terms of all blocks that an extent
+	 * touches; and if keep is below size, of the block of keep and all after it, too.
+	 */
+	struct hash128 removed;
 };
 
 #define CAPTURE_NONE ((struct capture){.fd = -1})
@@ -141,6 +166,13 @@ struct capture {
 /* Blocks on disk. Holes stay holes. -ENOSPC, -EIO, -ENOMEM. */
 must_check int journal_capture(struct journal *j, int fd, struct capture *out);
 must_check int journal_capture_bytes(const void *data, size_t size, struct capture *out);
+
+/* The same for a file of which is known what it was: reads and keeps what changed, or all
+ * of it where that is cheaper. */
+must_check int journal_capture_change(
+	struct journal *j, int fd, const struct capture_base *base, struct capture *out);
+bool capture_is_patch(const struct capture *c);
+uint64_t capture_bytes(const struct capture *c); /* how many it carries */
 void capture_done(struct capture *c);
 
 /* Queue v; its content moves out of c (NULL: v has none, or content the journal already

@@ -221,10 +221,10 @@ static const struct {
 		"INSERT OR IGNORE INTO writer (id, name, uid, first_ns)"
 		" VALUES (?1, ?2, 4294967295, 0)",
 		1},
-	{"SELECT id, hash, size, copy FROM content INDEXED BY sqlite_autoindex_content_1"
-	 " ORDER BY hash, size, copy",
-		"INSERT OR IGNORE INTO content (id, hash, size, copy, codec, stored, data)"
-		" VALUES (?1, ?2, ?3, ?4, 0, 0, NULL)",
+	{"SELECT id, hash, size, copy FROM content INDEXED BY content_whole"
+	 " WHERE base_id IS NULL ORDER BY hash, size, copy",
+		"INSERT OR IGNORE INTO content (id, hash, size, copy, codec, stored,"
+		" identity, weight) VALUES (?1, ?2, ?3, ?4, 0, 0, 1, 0)",
 		3},
 };
 
@@ -298,6 +298,11 @@ static const char *const settle[] = {
 	" AND ?1 IS NOT NULL",
 	"UPDATE folder_move SET author_id = NULL WHERE author_id NOT IN"
 	" (SELECT id FROM author) AND ?1 IS NOT NULL",
+	/* what builds on what nobody has any more */
+	"UPDATE OR IGNORE content SET stored = -1, data = NULL, base_id = NULL,"
+	" segment_id = NULL WHERE (base_id IS NOT NULL AND base_id NOT IN"
+	" (SELECT id FROM content) OR segment_id IS NOT NULL AND segment_id NOT IN"
+	" (SELECT id FROM segment)) AND ?1 IS NOT NULL",
 	/* the safe side: numbers that may have been given out stay so */
 	"INSERT OR IGNORE INTO counter SELECT 'epoch', coalesce(max(epoch), 0) + 8192"
 	" FROM version WHERE ?1 IS NOT NULL",
@@ -315,7 +320,7 @@ static int put_together(struct salvage *sv)
 		    ?: check_rows(c,
 			       "SELECT id, hash, size, copy FROM content WHERE stored = 0 "
 			       "AND"
-			       " size > 0 AND data IS NULL",
+			       " size > 0 AND data IS NULL AND base_id IS NULL",
 			       0, settle_content, &found);
 	if (r == 0 && found)
 		check_say(c, CHECK_MENDED,

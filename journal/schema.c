@@ -90,7 +90,30 @@ static const char step_3[] =
 static const char step_4[] =
 	"CREATE INDEX version_epoch ON version (epoch, seq) WHERE epoch > 0;";
 
-static const char *const steps[SCHEMA_VERSION] = {step_1, step_2, step_3, step_4};
+/* Contents that say what an earlier one has not (V6). The table is made anew, since its
+ * unique key is now that of whole contents alone; views speak of it and come back after. */
+static const char step_5[] =
+	"DROP VIEW IF EXISTS v_history; DROP VIEW IF EXISTS v_refusals;"
+	"DROP VIEW IF EXISTS v_contents; DROP VIEW IF EXISTS v_writers;"
+	"CREATE TABLE segment (id INTEGER PRIMARY KEY,"
+	" codec INTEGER NOT NULL CHECK (codec IN (0, 1)), size INTEGER NOT NULL,"
+	" data BLOB NOT NULL);"
+	"CREATE TABLE content_5 (id INTEGER PRIMARY KEY,"
+	" hash BLOB NOT NULL CHECK (length(hash) = 16), size INTEGER NOT NULL,"
+	" copy INTEGER NOT NULL, codec INTEGER NOT NULL CHECK (codec IN (0, 1)),"
+	" stored INTEGER NOT NULL, identity INTEGER NOT NULL CHECK (identity IN (0, 1)),"
+	" base_id INTEGER REFERENCES content, segment_id INTEGER REFERENCES segment,"
+	" weight INTEGER NOT NULL, ranges BLOB, data BLOB);"
+	"INSERT INTO content_5 SELECT id, hash, size, copy, codec, stored, size <= 65536,"
+	" NULL, NULL, 0, NULL, data FROM content;"
+	"DROP TABLE content; ALTER TABLE content_5 RENAME TO content;"
+	"CREATE UNIQUE INDEX content_whole ON content (hash, size, copy)"
+	" WHERE base_id IS NULL;"
+	"CREATE INDEX content_part ON content (substr(hash, 1, 4)) WHERE base_id IS NOT "
+	"NULL;"
+	"CREATE INDEX content_base ON content (base_id) WHERE base_id IS NOT NULL;";
+
+static const char *const steps[SCHEMA_VERSION] = {step_1, step_2, step_3, step_4, step_5};
 
 #define KIND_NAME                                                                          \
 	"CASE v.kind WHEN 0 THEN 'initial' WHEN 1 THEN 'write' WHEN 2 THEN 'replace'"      \
@@ -169,14 +192,17 @@ static const char views[] =
 									"stored, copy,"
 									" iif(codec = 1, "
 									"'zstd', 'raw') AS "
-									"codec,"
-									" iif(data IS NULL "
-									"AND size > 0, "
-									"'object', "
-									"'inline') AS "
-									"place FROM "
-									"content;"
-
+									"codec, CASE WHEN "
+									"segment_id IS NOT "
+									"NULL"
+									" THEN 'segment' "
+									"WHEN data IS NULL "
+									"AND size > 0 THEN "
+									"'object' ELSE "
+									"'inline' END AS "
+									"place,"
+									" base_id AS base "
+									"FROM content;"
 									"DROP VIEW IF "
 									"EXISTS v_events; "
 									"CREATE VIEW "
@@ -201,7 +227,7 @@ static int run_steps(struct db *db, int64_t from, int to)
 	return r ?: db_exec(db, pragma);
 }
 
-int schema_migrate(struct db *db, int to)
+static int migrate(struct db *db, int to)
 {
 	int64_t have = 0, id = 0;
 	int r = db_run(db, STMT_BEGIN);
@@ -220,4 +246,16 @@ int schema_migrate(struct db *db, int to)
 	if (r)
 		(void)!db_run(db, STMT_ROLLBACK);
 	return r;
+}
+
+int schema_migrate(struct db *db, int to)
+{
+	/* A table that is made anew keeps its ids; this cannot be said inside a
+	 * transaction. */
+	int r = db_exec(db, "PRAGMA foreign_keys=OFF");
+	int on;
+
+	r = r ?: migrate(db, to);
+	on = db_exec(db, "PRAGMA foreign_keys=ON");
+	return r ?: on;
 }

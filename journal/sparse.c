@@ -13,8 +13,7 @@
 
 enum { COPY_CHUNK = 128 * 1024, COPY_MAX = 1 << 30 };
 
-/* Where data starts at or after at (end when there is none), and where it ends. */
-static void next_data(int fd, off_t at, off_t end, off_t *from, off_t *to)
+void sparse_next_data(int fd, off_t at, off_t end, off_t *from, off_t *to)
 {
 	off_t data = lseek(fd, at, SEEK_DATA);
 	off_t hole;
@@ -118,7 +117,7 @@ int sparse_copy(int in, int out)
 	if (fstat(in, &st) < 0)
 		return -errno;
 	while (at < st.st_size && !r) {
-		next_data(in, at, st.st_size, &from, &to);
+		sparse_next_data(in, at, st.st_size, &from, &to);
 		if (from < to)
 			r = copy_run(in, out, from, to);
 		at = to > from ? to : st.st_size;
@@ -160,8 +159,8 @@ int sparse_equal(int a, int b, uint64_t size)
 	if (sa.st_dev == sb.st_dev && sa.st_ino == sb.st_ino)
 		return 1;
 	while (at < end && r == 1) {
-		next_data(a, at, end, &from_a, &to_a);
-		next_data(b, at, end, &from_b, &to_b);
+		sparse_next_data(a, at, end, &from_a, &to_a);
+		sparse_next_data(b, at, end, &from_b, &to_b);
 		/* both are holes up to the nearer start of data */
 		at = from_a < from_b ? from_a : from_b;
 		if (from_a != from_b)

@@ -29,6 +29,11 @@
 	" LEFT JOIN author a ON a.id = r.author_id"                                        \
 	" LEFT JOIN writer w ON w.id = a.writer_id "
 
+/* store_read_row() knows the order. */
+#define SQL_CONTENT                                                                        \
+	"SELECT id, hash, size, copy, codec, data, identity, base_id, segment_id, weight," \
+	" ranges FROM content "
+
 #define SQL_EVENT "SELECT seq, time_ns, kind, path, writer, epoch, number, text FROM event "
 
 #define SQL_STATEMENTS(X)                                                                  \
@@ -51,14 +56,27 @@
 		     " AND writer_id = ?1 AND uid = ?2 AND rule IS ?5 AND command IS ?6")  \
 	X(AUTHOR_ADD, "INSERT INTO author (writer_id, uid, pid, start_ns, rule, command)"  \
 		      " VALUES (?1, ?2, ?3, ?4, ?5, ?6)")                                  \
-	X(CONTENT_FIND, "SELECT id, hash, size, copy, codec, data FROM content"            \
-			" WHERE hash = ?1 AND size = ?2 ORDER BY copy")                    \
-	X(CONTENT_BY_ID,                                                                   \
-		"SELECT id, hash, size, copy, codec, data FROM content WHERE id = ?1")     \
-	X(CONTENT_EXISTS, "SELECT id FROM content WHERE hash = ?1 AND size = ?2"           \
-			  " ORDER BY copy LIMIT 1")                                        \
-	X(CONTENT_ADD, "INSERT INTO content (hash, size, copy, codec, stored, data)"       \
-		       " VALUES (?1, ?2, ?3, ?4, ?5, ?6)")                                 \
+	X(CONTENT_FIND, SQL_CONTENT "WHERE hash = ?1 AND size = ?2 AND base_id IS NULL"    \
+				    " ORDER BY copy")                                      \
+	X(CONTENT_BY_ID, SQL_CONTENT "WHERE id = ?1")                                      \
+	X(CONTENT_BASE, "SELECT base_id, size FROM content WHERE id = ?1")                 \
+	X(CONTENT_OF_SEQ, "SELECT c.id, c.size, c.base_id, c.segment_id, c.weight"         \
+			  " FROM version v JOIN content c ON c.id = v.content_id"          \
+			  " WHERE v.seq = ?1")                                             \
+	X(CONTENT_EXISTS,                                                                  \
+		"SELECT * FROM (SELECT id FROM content WHERE hash = ?1 AND size = ?2"      \
+		" AND base_id IS NULL ORDER BY copy LIMIT 1)"                              \
+		" UNION ALL SELECT id FROM content WHERE base_id IS NOT NULL"              \
+		" AND substr(hash, 1, 4) = substr(?1, 1, 4) AND hash = ?1 AND size = ?2"   \
+		" LIMIT 1")                                                                \
+	X(CONTENT_ADD,                                                                     \
+		"INSERT INTO content (hash, size, copy, codec, stored, identity, base_id," \
+		" segment_id, weight, ranges, data) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7,"   \
+		" ?8, ?9, ?10, ?11)")                                                      \
+	X(SEGMENT_GET, "SELECT codec, size, data FROM segment WHERE id = ?1")              \
+	X(SEGMENT_ADD, "INSERT INTO segment (codec, size, data) VALUES (0, ?1, ?2)")       \
+	X(SEGMENT_SET, "UPDATE segment SET codec = ?2, data = ?3,"                         \
+		       " size = iif(?2 = 0, length(?3), size) WHERE id = ?1")              \
 	X(VERSION_ADD,                                                                     \
 		"INSERT INTO version (seq, path_id, number, kind, flags, epoch, base,"     \
 		" content_id, size, mode, uid, gid, mtime_ns, time_ns, author_id,"         \

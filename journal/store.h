@@ -13,6 +13,7 @@
 
 #include "journal/db.h"
 #include "journal/journal.h"
+#include "journal/patch.h"
 
 enum {
 	/* Measured: docs/SCHEMA.md. Up to this many stored bytes live in the database. */
@@ -43,14 +44,23 @@ struct stored {
 	uint64_t bytes; /* on disk, when added */
 };
 
-/* A row of the content table; data lives until its statement is reset. */
+/* How hash was made: of all bytes at once, or as digest.h says. */
+enum store_identity { IDENTITY_FLAT, IDENTITY_BLOCKS };
+
+/* A row of the content table; data and ranges live until its statement is reset. */
 struct content_row {
 	int64_t id;
 	struct hash128 hash;
 	uint64_t size, copy;
 	enum store_codec codec;
-	const void *data; /* NULL: an object file */
+	const void *data; /* NULL: an object file, or a segment's first bytes */
 	size_t data_size;
+	enum store_identity identity;
+	int64_t base_id;    /* 0: data is the whole content, else a patch of that one */
+	int64_t segment_id; /* 0: none */
+	uint64_t weight;    /* bytes of patches to read over the last whole one */
+	const void *ranges; /* NULL: it appends to its base, or is the beginning of it */
+	size_t ranges_size;
 };
 
 must_check int store_init(struct store *s, int dirfd, const struct journal_faults *faults);
@@ -66,6 +76,21 @@ must_check int store_open_hash(
 	const struct store *s, struct db *db, struct hash128 hash, uint64_t size, int *fd);
 void store_read_row(sqlite3_stmt *stmt, struct content_row *row);
 
+/* content.c, for patch.c and segment.c */
+must_check int content_add_row(
+	struct db *db, const struct content_row *row, uint64_t stored, int64_t *id);
+must_check int content_by_id(
+	struct db *db, int64_t id, sqlite3_stmt **stmt, struct content_row *row);
+/* The size bytes that a row itself has, in memory or as a file; of a patch, those that it
+ * brings. capture_done() lets go of them. */
+must_check int content_own_bytes(const struct store *s, struct db *db,
+	const struct content_row *row, uint64_t size, struct capture *out);
+/* Add the row, with the bytes that c carries as its own. */
+must_check int content_put_data(struct store *s, struct db *db, const struct capture *c,
+	struct content_row *row, struct stored *out);
+must_check int content_put_whole(
+	struct store *s, struct db *db, const struct capture *c, struct stored *out);
+
 /* Every object put so far is on stable storage, with its name. */
 must_check int store_sync(struct store *s);
 
@@ -79,10 +104,24 @@ must_check int object_add_bytes(struct store *s, const struct capture *c, const 
 	size_t size, enum store_codec codec, uint64_t copy_from, struct content_row *row);
 must_check int object_unpack(const struct store *s, int in, uint64_t size, int *fd);
 
+/* patch.c: contents as an earlier one with some bytes replaced (docs/SCHEMA.md) */
+must_check int patch_put(
+	struct store *s, struct db *db, const struct capture *c, struct stored *out);
+must_check int patch_open(
+	const struct store *s, struct db *db, const struct content_row *row, int *fd);
+
+/* segment.c: runs of small appends. append: 1 when it was stored as one, 0 when it is too
+ * large for that. read: the first size bytes at least, malloc'ed. */
+must_check int segment_append(struct store *s, struct db *db,
+	const struct content_row *base, const struct capture *c, struct stored *out);
+must_check int segment_read(struct db *db, int64_t id, uint64_t size, char **out);
+
 /* sparse.c: copying and comparing, holes stay holes and cost nothing */
 must_check int sparse_copy(int in, int out);
 must_check int sparse_equal(int a, int b, uint64_t size); /* 1 equal, 0 not */
 bool sparse_has_holes(int fd, uint64_t size);
+/* Where data starts at or after at (end when there is none), and where it ends. */
+void sparse_next_data(int fd, off_t at, off_t end, off_t *from, off_t *to);
 must_check int temp_file(int dirfd, int *fd);	    /* unnamed, on disk */
 must_check int memory_file(uint64_t size, int *fd); /* unnamed, in memory */
 must_check int write_all(int fd, const void *data, size_t size);

@@ -1,267 +1,204 @@
-"""Side by side: the bare directory, stompfs, and libfuse's passthrough_hp.
+"""Side by side: the bare directory, stompfs and other FUSE file systems.
 
-Systems are interleaved and repeated, figures are medians, ratios are to the bare
-directory of the same run. Nothing is asserted: machines are noisy.
+Systems are interleaved, group by group, and repeated; the order rotates. Ratios are to the
+bare directory of the same round, medians with the smallest and the largest. Nothing is
+asserted: machines are noisy. Started by scripts/bench, which builds what is needed.
 """
 
 import argparse
 import json
 import os
-import platform
 import shutil
+import signal
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
+import machine
+import report
+import requests
+import systems as kinds
+from fixtures import Fixtures
+from workloads import GROUPS, ROWS, ROWS_OF, Sizes, Visit
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def run(args, **kw):
-    return subprocess.run(args, check=True, stdout=subprocess.DEVNULL,
-                          stderr=subprocess.PIPE, **kw)
+def parse(argv):
+    parser = argparse.ArgumentParser(
+        prog="bench", description="Measure stompfs beside the bare directory and its peers.")
+    parser.add_argument("--quick", action="store_true", help="small sizes, two rounds")
+    parser.add_argument("--tiny", action="store_true",
+                        help="sizes that measure nothing, one round: does it run?")
+    parser.add_argument("--systems", metavar="A,B", help="only these (native always)")
+    parser.add_argument("--only", metavar="WORKLOAD", action="append",
+                        help="only the groups with this name or with such a row")
+    parser.add_argument("--rounds", type=int, metavar="N")
+    parser.add_argument("--out", type=Path, metavar="DIR",
+                        help="write bench.json, bench.md and bench.svg there")
+    parser.add_argument("--requests", action="store_true",
+                        help="count FUSE requests per operation instead (root)")
+    parser.add_argument("--cpus", type=int, metavar="N",
+                        help="client and daemons on the first N processors only; with 1 no "
+                        "request has to wake another processor")
+    parser.add_argument("--base", type=Path, help="measure in a folder below this one")
+    parser.add_argument("--build", type=Path, default=ROOT / "build", help=argparse.SUPPRESS)
+    parser.add_argument("--passthrough-hp", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--passthrough-hp-about", default="", help=argparse.SUPPRESS)
+    options = parser.parse_args(argv)
+    options.sizes = (Sizes.tiny() if options.tiny else
+                     Sizes.quick() if options.quick else Sizes())
+    if options.rounds is None:
+        options.rounds = 1 if options.tiny else 2 if options.quick else 5
+    options.build = options.build.resolve()
+    options.argv = shown(argv)
+    return options
 
 
-def timed(function):
-    begin = time.perf_counter()
-    function()
-    return time.perf_counter() - begin
+def shown(argv):
+    """The command line without what scripts/bench added to it."""
+    ours = ("--build", "--passthrough-hp", "--passthrough-hp-about", "--base")
+    kept, skip = [], False
+    for word in argv:
+        if not skip and word not in ours:
+            kept.append(word)
+        skip = not skip and word in ours
+    return kept
 
 
-# ---- systems: where to work, and how it gets there ----
+def choose_groups(only):
+    if not only:
+        return dict(GROUPS)
+    chosen = {}
+    for word in only:
+        rows = [row for row in ROWS if word in row]
+        found = [g for g in GROUPS if g == word or set(rows) & set(ROWS_OF[g])]
+        if not found:
+            raise SystemExit(f"bench: no workload '{word}'. Groups: {', '.join(GROUPS)}; "
+                             f"rows: {'; '.join(ROWS)}")
+        chosen.update({g: GROUPS[g] for g in found})
+    return chosen
 
 
-class Native:
-    name = "native"
-
-    def __init__(self, base):
-        self.path = base / self.name
-        self.path.mkdir()
-
-    def up(self):
-        pass
-
-    def down(self):
-        pass
-
-
-class Stompfs(Native):
-    name = "stompfs"
-
-    def __init__(self, base, build):
-        super().__init__(base)
-        self.program = Path(build) / "fs" / "stompfs"
-
-    def up(self):
-        run([self.program, self.path])
-
-    def down(self):
-        run(["umount", self.path])
-
-
-class PassthroughHp(Native):
-    name = "passthrough_hp"
-
-    def __init__(self, base, program):
-        self.backing = base / "passthrough_hp_backing"
-        self.backing.mkdir()
-        super().__init__(base)
-        self.program = program
-        self.process = None
-
-    def up(self):
-        self.process = subprocess.Popen(
-            [self.program, "--foreground", self.backing, self.path],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        for _ in range(500):
-            if os.path.ismount(self.path):
-                return
-            time.sleep(0.01)  # it tells nobody when it is ready
-        raise RuntimeError("passthrough_hp does not mount")
-
-    def down(self):
-        run(["umount", self.path])
-        self.process.wait(30)
-
-
-# ---- workloads: each returns seconds; smaller is better ----
-
-BLOCK = os.urandom(4096)
-
-
-def create(at, n):
-    os.mkdir(at / "create")
-    for i in range(n):
-        fd = os.open(at / f"create/{i}", os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
-        os.write(fd, BLOCK)
-        os.close(fd)
-
-
-def read_all(at, n):
-    for i in range(n):
-        fd = os.open(at / f"create/{i}", os.O_RDONLY)
-        os.read(fd, 8192)
-        os.close(fd)
-
-
-def append(at, n):
-    for _ in range(n):
-        fd = os.open(at / "create/0", os.O_WRONLY | os.O_APPEND)
-        os.write(fd, BLOCK[:64])
-        os.close(fd)
-
-
-def overwrite(at, n):
-    for i in range(n):
-        fd = os.open(at / f"create/{i}", os.O_WRONLY | os.O_TRUNC)
-        os.write(fd, BLOCK[::-1])
-        os.close(fd)
-
-
-def stat_all(at, n):
-    for i in range(n):
-        os.stat(at / f"create/{i}")
-
-
-def rename_all(at, n):
-    for i in range(n):
-        os.rename(at / f"create/{i}", at / f"create/r{i}")
-
-
-def unlink_all(at, n):
-    for i in range(n):
-        os.unlink(at / f"create/r{i}")
-
-
-def fio(at, mode, block, size):
-    out = subprocess.run(
-        ["fio", "--name=x", f"--rw={mode}", f"--bs={block}", f"--size={size}",
-         f"--filename={at}/fio", "--ioengine=psync", "--output-format=json",
-         "--end_fsync=0", "--fallocate=none"],
-        check=True, capture_output=True, text=True)
-    job = json.loads(out.stdout[out.stdout.index("{"):])["jobs"][0]
-    side = "read" if "read" in mode else "write"
-    return 1 / max(job[side]["bw_bytes"], 1)
-
-
-def make_source(base):
-    """A git repository of small C files and a program to build, made once."""
-    source = base / "source"
-    source.mkdir()
-    for i in range(300):
-        text = "".join(f"int f{i}_{k}(int x)\n{{\n\treturn x * {k} + {i};\n}}\n"
-                       for k in range(40))
-        (source / f"f{i}.c").write_text(text)
-    (source / "main.c").write_text("int main(void)\n{\n\treturn 0;\n}\n")
-    (source / "Makefile").write_text(
-        "objs = $(patsubst %.c,%.o,$(wildcard f?.c f1?.c) main.c)\n"
-        "prog: $(objs)\n\t$(CC) -o $@ $(objs)\n")
-    git = ["git", "-c", "user.name=bench", "-c", "user.email=bench@example.org"]
-    run(git + ["init", "-q"], cwd=source)
-    run(git + ["add", "."], cwd=source)
-    run(git + ["commit", "-qm", "all"], cwd=source)
-    run(["tar", "cf", base / "source.tar", "--exclude=.git", "-C", source, "."])
-    return source
-
-
-def untar(at, base):
-    os.mkdir(at / "tar")
-    run(["tar", "xf", base / "source.tar", "-C", at / "tar"])
-
-
-def rows(base, source, n, big):
-    """(name, what to do, how often within one visit)"""
-    return [
-        ("create+write+close 4 KiB", lambda at: timed(lambda: create(at, n))),
-        ("open+read+close, first", lambda at: timed(lambda: read_all(at, n))),
-        ("open+read+close, again", lambda at: timed(lambda: read_all(at, n))),
-        ("stat, warm", lambda at: timed(lambda: stat_all(at, n))),
-        ("append 64 B", lambda at: timed(lambda: append(at, n // 4))),
-        ("overwrite 4 KiB", lambda at: timed(lambda: overwrite(at, n))),
-        ("rename", lambda at: timed(lambda: rename_all(at, n))),
-        ("unlink", lambda at: timed(lambda: unlink_all(at, n))),
-        ("sequential write 1 MiB", lambda at: fio(at, "write", "1M", big)),
-        ("sequential read 1 MiB", lambda at: fio(at, "read", "1M", big)),
-        ("random read 4 KiB", lambda at: fio(at, "randread", "4k", "32M")),
-        ("random write 4 KiB", lambda at: fio(at, "randwrite", "4k", "16M")),
-        ("git clone", lambda at: timed(
-            lambda: run(["git", "clone", "-q", source, at / "clone"]))),
-        ("git status", lambda at: timed(
-            lambda: run(["git", "-C", at / "clone", "status"]))),
-        ("grep -r", lambda at: timed(
-            lambda: run(["grep", "-r", "f1_39", at / "clone"]))),
-        ("build -j2", lambda at: timed(
-            lambda: run(["make", "-sj2", "-C", at / "clone"]))),
-        ("untar", lambda at: timed(lambda: untar(at, base))),
-    ]
-
-
-def clean(at):
-    for name in ("create", "clone", "tar"):
-        shutil.rmtree(at / name, ignore_errors=True)
-    if (at / "fio").exists():
-        os.unlink(at / "fio")
-
-
-def visit(system, base, source, options, figures):
-    system.up()
-    try:
-        for name, work in rows(base, source, options.files, options.big):
-            figures.setdefault(name, {}).setdefault(system.name, []).append(
-                work(system.path))
-        clean(system.path)
-    finally:
-        system.down()
-
-
-def table(figures, systems):
-    lines = ["| workload | " + " | ".join(s.name for s in systems) + " |",
-             "| --- |" + " --- |" * len(systems)]
-    for name, by_system in figures.items():
-        native = statistics.median(by_system["native"])
-        cells = []
-        for s in systems:
-            values = by_system[s.name]
-            spread = f"{min(values) / native:.2f}-{max(values) / native:.2f}"
-            cells.append(f"{statistics.median(values) / native:.2f} ({spread})")
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
-def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--build", default=ROOT / "build")
-    parser.add_argument("--passthrough-hp", help="the program, where it was built")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--quick", action="store_true", help="one small round")
-    parser.add_argument("--out", type=Path, help="folder for the figures as JSON")
-    options = parser.parse_args()
-    options.files = 1000 if options.quick else 10000
-    options.big = "64M" if options.quick else "512M"
-    if options.quick:
-        options.rounds = 1
-    base = Path(tempfile.mkdtemp(prefix="stompfs-bench-"))
-    systems = [Native(base), Stompfs(base, options.build)]
+def choose_systems(options, base):
+    """Those that can be had here. Each is a function, as one holds a folder."""
+    have = {
+        "native": lambda: kinds.Native(base),
+        "stompfs": lambda: kinds.Stompfs(base, options.build),
+        "stompfs:pass": lambda: kinds.StompfsPass(base, options.build),
+    }
+    if kinds.StompfsUring.accepted(base, options.build):
+        have["stompfs:uring"] = lambda: kinds.StompfsUring(base, options.build)
     if options.passthrough_hp:
-        systems.append(PassthroughHp(base, options.passthrough_hp))
-    figures = {}
+        php = (base, options.passthrough_hp, options.passthrough_hp_about)
+        have["passthrough_hp"] = lambda: kinds.PassthroughHp(*php)
+        have["passthrough_hp:uring"] = lambda: kinds.PassthroughHpUring(*php)
+    if shutil.which("bindfs"):
+        have["bindfs"] = lambda: kinds.Bindfs(base)
+    if shutil.which("fuse-overlayfs"):
+        have["fuse-overlayfs"] = lambda: kinds.FuseOverlayfs(base)
+    wanted = [n for n in have if n != "passthrough_hp:uring"]
+    if options.systems:
+        wanted = options.systems.split(",")
+        for name in wanted:
+            if name not in have:
+                raise SystemExit(f"bench: no system '{name}' here. Here: {', '.join(have)}")
+        wanted = ["native"] + [n for n in wanted if n != "native"]
+    return [have[name]() for name in wanted]
+
+
+def measure(options, groups, systems, fixtures, figures):
+    client = options.build / "tests" / "bench" / "bench_client"
+    for number in range(options.rounds):
+        turn = number % len(systems)
+        for name, group in groups.items():
+            for system in systems[turn:] + systems[:turn]:
+                begin = time.monotonic()
+                kinds.run(["sync"])
+                for row, value in group(Visit(system, client, fixtures), options.sizes):
+                    figures.setdefault(row, {}).setdefault(system.name, []).append(value)
+                print(f"round {number + 1}, {name}, {system.name}: "
+                      f"{time.monotonic() - begin:.1f} s", file=sys.stderr)
+
+
+def ordered(figures, only):
+    """In the order of the table; of a group that ran for one of its rows, that row."""
+    def wanted(row):
+        return not only or any(w in row or row.removesuffix(": stored") in ROWS_OF.get(w, ())
+                               for w in only)
+    rows = [r for r in ROWS if r in figures] + [r for r in figures if r not in ROWS]
+    rows = [r for r in rows if wanted(r)]
+    return {row: figures[row] for row in rows}
+
+
+def words(options, about, systems, figures):
+    names = [s.name for s in systems]
+    lines = [f"Command: `scripts/bench {' '.join(options.argv)}`".rstrip() + "  "]
+    lines += [f"{key}: {value}  " for key, value in about.items()]
+    lines += [f"{s.name}: {s.about}  " for s in systems if s.name != "native"]
+    lines += ["", "Ratios to native of the same round: median (smallest–largest). Time: lower "
+              "is better; bandwidth: higher is better.", "", report.table(figures, names)]
+    more = report.stored_table(figures)
+    if more:
+        lines += ["", "What the journal stored:", "", more]
+    return "\n".join(lines) + "\n"
+
+
+def write_out(options, about, systems, figures):
+    options.out.mkdir(parents=True, exist_ok=True)
+    names = [s.name for s in systems]
+    medians = {row: {s: statistics.median(v) for s, v in by.items()}
+               for row, by in figures.items()}
+    (options.out / "bench.json").write_text(json.dumps(
+        {"machine": about, "systems": {s.name: s.about for s in systems},
+         "units": {row: ROWS[row][0] if row in ROWS else "bytes" for row in figures},
+         "sizes": vars(options.sizes), "rounds": options.rounds,
+         "medians": medians, "values": figures}, indent=1, ensure_ascii=False) + "\n")
+    (options.out / "bench.md").write_text(words(options, about, systems, figures))
+    heading = (f"Times slower than the bare directory; {about['cpu']}, kernel "
+               f"{about['kernel']}")
+    (options.out / "bench.svg").write_text(report.svg(figures, names, heading))
+
+
+def main(argv):
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))  # and clean up
+    options = parse(argv)
+    if options.cpus:
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:options.cpus])
+    groups = choose_groups(options.only)
+    base = Path(tempfile.mkdtemp(prefix="stompfs-bench-", dir=options.base))
+    up, figures = [], {}
+    about = machine.describe(base, options.build)
+    about["processors used"] = str(len(os.sched_getaffinity(0)))
+    about["load before"] = machine.load()
     try:
-        source = make_source(base)
-        for _ in range(options.rounds):
-            for system in systems:
-                visit(system, base, source, options, figures)
+        systems = choose_systems(options, base)
+        s = options.sizes
+        fixtures = Fixtures(base, s.sources, s.others, s.packages)
+        for system in systems:
+            system.up()
+            up.append(system)
+        if options.requests:
+            print(requests.count(options, systems))
+            return 0
+        measure(options, groups, systems, fixtures, figures)
     finally:
-        shutil.rmtree(base, ignore_errors=True)
-    machine = f"{platform.release()}, {os.cpu_count()} cores"
-    print(f"Time in multiples of the bare directory's (median, range); {machine}.\n")
-    print(table(figures, systems))
+        for system in up:
+            system.down()
+        shutil.rmtree(base)
+    about["load after"] = machine.load()
+    figures = ordered(figures, options.only)
+    print(words(options, about, systems, figures), end="")
     if options.out:
-        options.out.mkdir(parents=True, exist_ok=True)
-        (options.out / "bench.json").write_text(
-            json.dumps({"machine": machine, "seconds": figures}, indent=1))
+        write_out(options, about, systems, figures)
+    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    if os.environ.get("STOMP_AGENT") != "bench":
+        # One writer, also across remounts; a process is known by what it began with.
+        os.environ["STOMP_AGENT"] = "bench"
+        os.execv(sys.executable, [sys.executable] + sys.argv)
+    sys.exit(main(sys.argv[1:]))

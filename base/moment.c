@@ -24,15 +24,17 @@ static bool take_number(const char **at, int min, int max, int64_t *out)
 	return n >= min && !is_digit(**at);
 }
 
-static bool parse_epoch(const char *word, uint64_t *epoch)
+static bool parse_digits(const char *word, uint64_t *n)
 {
-	*epoch = 0;
-	for (; is_digit(*word); word++) {
-		if (*epoch > (INT64_MAX - 9) / 10)
+	const char *at = word;
+
+	*n = 0;
+	for (; is_digit(*at); at++) {
+		if (*n > (INT64_MAX - 9) / 10)
 			return false;
-		*epoch = *epoch * 10 + (uint64_t)(*word - '0');
+		*n = *n * 10 + (uint64_t)(*at - '0');
 	}
-	return !*word;
+	return at > word && !*at;
 }
 
 /* ---- spans ---- */
@@ -220,8 +222,11 @@ bool moment_parse(const char *word, int64_t now_ns, struct moment *out)
 		ok = parse_span(word + 1, &m.span_ns);
 		m.wall_ns = now_ns - m.span_ns;
 	} else if (is_digit(word[0]) && word[strspn(word, "0123456789")] == '\0') {
-		m.is_epoch = true;
-		ok = parse_epoch(word, &m.epoch);
+		m.kind = MOMENT_EPOCH;
+		ok = parse_digits(word, &m.number);
+	} else if (strncmp(word, "seq:", 4) == 0) {
+		m.kind = MOMENT_SEQ;
+		ok = parse_digits(word + 4, &m.number);
 	} else {
 		ok = parse_time(word, &m);
 		if (!ok)
@@ -229,7 +234,7 @@ bool moment_parse(const char *word, int64_t now_ns, struct moment *out)
 		/* The second that is under way counts as come. */
 		ok = ok && m.wall_ns < now_ns + NS_PER_S;
 	}
-	if (ok && !m.is_epoch && m.wall_ns > now_ns) {
+	if (ok && m.kind == MOMENT_TIME && m.wall_ns > now_ns) {
 		m.wall_ns = now_ns;
 		m.floats = true; /* later that second more may have happened in it */
 	}
@@ -243,8 +248,9 @@ void moment_put(struct buf *out, const struct moment *m)
 	time_t s = m->wall_ns / NS_PER_S;
 	struct tm tm;
 
-	if (m->is_epoch) {
-		buf_printf(out, "%llu", (unsigned long long)m->epoch);
+	if (m->kind != MOMENT_TIME) {
+		buf_printf(out, "%s%llu", m->kind == MOMENT_SEQ ? "seq:" : "",
+			(unsigned long long)m->number);
 		return;
 	}
 	if (!gmtime_r(&s, &tm))

@@ -2,6 +2,7 @@
  * moment.h - a moment of the past, as people and programs write it.
  *
  *   57                           an epoch
+ *   seq:1234                     after that row of the journal
  *   now  -15m  -1h30m  -2d       from now back: s, m (or min), h, d, w
  *   2026-11-24                   the beginning of that day
  *   2026-11-24T10:32             the beginning of that minute
@@ -20,10 +21,12 @@
 
 #include "base/buf.h"
 
+enum moment_kind { MOMENT_TIME, MOMENT_EPOCH, MOMENT_SEQ };
+
 struct moment {
-	bool is_epoch;
-	uint64_t epoch;
-	int64_t wall_ns; /* else: everything up to this time, itself included */
+	enum moment_kind kind;
+	uint64_t number; /* the epoch, the seq */
+	int64_t wall_ns; /* TIME: everything up to then, itself included */
 	bool floats;	 /* the same word is another moment later on */
 	int64_t span_ns; /* floats: how long ago it was */
 };

@@ -17,7 +17,9 @@ enum stomp_exit {
 };
 
 int cmd_agents(int argc, char **argv);
+int cmd_blame(int argc, char **argv);
 int cmd_cat(int argc, char **argv);
+int cmd_changes(int argc, char **argv);
 int cmd_conflicts(int argc, char **argv);
 int cmd_diff(int argc, char **argv);
 int cmd_doctor(int argc, char **argv);

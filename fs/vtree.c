@@ -38,6 +38,7 @@ static const struct {
 	{"history", V_HISTORY, NULL},
 	{"conflicts", V_CONFLICTS, NULL},
 	{"at", V_AT, NULL},
+	{"since", V_SINCE, NULL},
 };
 
 const char *vtree_top_name(unsigned i, enum vkind *kind)
@@ -61,6 +62,10 @@ vrender_fn *vtree_renderer(const struct vnode *node)
 		return vdoc_conflict_info;
 	case V_CONFLICT_INFO_JSON:
 		return vdoc_conflict_info_json;
+	case V_SINCE_TEXT:
+		return vdoc_since;
+	case V_SINCE_JSON:
+		return vdoc_since_json;
 	default:
 		return NULL;
 	}
@@ -69,7 +74,7 @@ vrender_fn *vtree_renderer(const struct vnode *node)
 bool vkind_is_folder(enum vkind kind)
 {
 	return kind == V_TOP || kind == V_HISTORY || kind == V_CONFLICTS ||
-	       kind == V_CONFLICT || kind == V_AT || kind == V_AT_FOLDER;
+	       kind == V_CONFLICT || kind == V_AT || kind == V_AT_FOLDER || kind == V_SINCE;
 }
 
 static bool vkind_is_past(enum vkind kind)
@@ -132,6 +137,7 @@ struct vtree *vtree_free(struct vtree *v)
 		return NULL;
 	table_each(&v->nodes, free_node, v);
 	table_done(&v->nodes);
+	since_looks_free(v->looks);
 	pthread_mutex_destroy(&v->lock);
 	free(v);
 	return NULL;
@@ -282,7 +288,7 @@ void vtree_top_stat(struct workspace *ws, struct stat *st)
 static bool is_fixed(const struct vnode *node)
 {
 	return node->kind <= V_CTL || node->kind == V_CONFLICTS || node->kind == V_AT ||
-	       (node->kind == V_HISTORY && !node->path_len);
+	       node->kind == V_SINCE || (node->kind == V_HISTORY && !node->path_len);
 }
 
 static void reply_entry(fuse_req_t req, struct vspec *spec)
@@ -331,6 +337,8 @@ static int resolve(struct workspace *ws, const struct vnode *parent, const char 
 	case V_AT:
 	case V_AT_FOLDER:
 		return at_resolve(ws, parent, name, out);
+	case V_SINCE:
+		return since_resolve(ws, name, out);
 	default:
 		return -ENOTDIR;
 	}
@@ -387,11 +395,10 @@ void vtree_readlink(fuse_req_t req, fuse_ino_t id)
 {
 	const struct vnode *node = vnode_of(id);
 	auto_buf target = {0};
-	int r = -EINVAL;
+	int r = node->kind == V_AT_LINK ? at_permits(req, node, 0) : -EINVAL;
 
-	if (node->kind == V_AT_LINK)
-		r = at_permits(req, node, 0)
-			    ?: at_readlink(workspace_of(req), node, &target);
+	if (r == 0)
+		r = at_readlink(workspace_of(req), node, &target);
 	if (r == 0 && buf_failed(&target))
 		r = -ENOMEM;
 	if (r < 0)

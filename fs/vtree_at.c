@@ -30,11 +30,29 @@ static double timeout_of(const struct moment *m, int64_t now_ns)
 {
 	double tenth = (double)m->span_ns / (10 * (double)NS_PER_S);
 
-	if (m->is_epoch)
+	if (m->kind == MOMENT_SEQ)
+		return PAST_TIMEOUT_S;
+	if (m->kind == MOMENT_EPOCH)
 		return 1; /* its writer may still be at work under it */
 	if (m->floats)
 		return tenth < FLOAT_TIMEOUT_MAX_S ? tenth : FLOAT_TIMEOUT_MAX_S;
 	return now_ns - m->wall_ns > RECENT_NS ? PAST_TIMEOUT_S : 0;
+}
+
+int vtree_moment_seq(struct workspace *ws, const struct moment *m, uint64_t *seq)
+{
+	uint64_t last = journal_last_seq(ws->journal);
+
+	switch (m->kind) {
+	case MOMENT_EPOCH:
+		return journal_seq_at_epoch(ws->journal, m->number, seq);
+	case MOMENT_SEQ:
+		*seq = m->number;
+		return m->number <= last ? 0 : -ENOENT;
+	case MOMENT_TIME:
+		break;
+	}
+	return journal_seq_at_time(ws->journal, m->wall_ns, seq);
 }
 
 static int resolve_moment(struct workspace *ws, const char *name, struct vspec *out)
@@ -45,10 +63,7 @@ static int resolve_moment(struct workspace *ws, const char *name, struct vspec *
 
 	if (!moment_parse(name, now_ns, &m))
 		return -ENOENT;
-	if (m.is_epoch)
-		r = journal_seq_at_epoch(ws->journal, m.epoch, &out->number);
-	else
-		r = journal_seq_at_time(ws->journal, m.wall_ns, &out->number);
+	r = vtree_moment_seq(ws, &m, &out->number);
 	if (r < 0)
 		return r;
 	r = at_find(ws, out->number, "", 0, out);

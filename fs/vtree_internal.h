@@ -6,6 +6,7 @@
  *   vtree_handle.c   open, read, write, release
  *   vtree_history.c, vtree_conflicts.c   what those folders hold
  *   vtree_at.c, vtree_at_list.c   at/: the tree as it was
+ *   vtree_since.c            since/: what changed after a moment
  *   vtree_conflicts_text.c   conflicts as documents
  *   vtree_incidents.c        many refusals of one process as one
  *   vtree_ctl*.c     the commands
@@ -22,6 +23,7 @@
 
 #include "base/buf.h"
 #include "base/hash.h"
+#include "base/moment.h"
 #include "base/table.h"
 #include "fs/vtree.h"
 #include "fs/workspace.h"
@@ -58,6 +60,9 @@ enum vkind {
 		      */
 	V_AT_FILE,
 	V_AT_LINK,
+	V_SINCE,
+	V_SINCE_TEXT, /* number: the moment; path: the word, "last" alone is remembered */
+	V_SINCE_JSON,
 };
 
 /* What is stored rather than made: where it lies and what stat tells of it. */
@@ -98,6 +103,7 @@ struct vtree {
 	uint64_t text_bytes;  /* atomic: held by open handles */
 	pthread_mutex_t lock; /* a leaf */
 	struct table nodes;
+	struct since_looks *looks; /* since/last; lock */
 };
 
 struct vhandle {
@@ -210,6 +216,9 @@ must_check int at_list(
 must_check int at_open(struct vhandle *h, struct fuse_file_info *fi);
 void at_read(fuse_req_t req, struct vhandle *h, size_t size, off_t offset);
 must_check int at_readlink(struct workspace *ws, const struct vnode *node, struct buf *out);
+/* The seq of a moment; -ENOENT: it is yet to come. */
+must_check int vtree_moment_seq(
+	struct workspace *ws, const struct moment *m, uint64_t *seq);
 
 /* A name of today opened below the root, with no symlink on the way; an fd or -errno. */
 must_check int at_open_live(struct workspace *ws, const char *path, int flags);
@@ -218,6 +227,13 @@ must_check int at_path_of_today(
 	struct workspace *ws, const struct vnode *node, char **path, size_t *len);
 /* Being created at this moment: there is no version of it yet. */
 bool at_is_new(struct workspace *ws, const struct stat *st);
+
+/* ---- since/ ---- */
+
+must_check int since_resolve(struct workspace *ws, const char *name, struct vspec *out);
+vrender_fn vdoc_since, vdoc_since_json;
+/* Who looked at since/last and when; NULL does nothing. */
+struct since_looks *since_looks_free(struct since_looks *looks);
 
 /* ---- documents ---- */
 

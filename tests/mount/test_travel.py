@@ -285,3 +285,93 @@ for i in range(2000):
     assert len(tell(then)) == 2000
     shutil.rmtree(workspace / ".stomp/at/nothing", ignore_errors=True)
     assert len(os.listdir(then)) == 2000
+
+
+# ---------------------------------------------------------------- stomp restore --at
+
+
+def restore(workspace, *argv, code=0, writer=None):
+    argv = [str(workspace.stomp), "restore", *map(str, argv)]
+    if writer:
+        rc, out, err = writer.spawn(*argv)
+    else:
+        done = workspace.run(*argv, check=False)
+        rc, out, err = done.returncode, done.stdout, done.stderr
+    assert rc == code, (rc, out, err)
+    return (out + err).decode()
+
+
+def test_restore_a_folder(unmounted, writer, tmp_path):  # V8
+    lay(unmounted.path, random.Random(1))
+    unmounted.mount()
+    was = moment(unmounted)
+    snap = snapshot(unmounted, tmp_path / "s")
+    alice = writer("alice")
+    alice.writefile("src/one", b"spoilt\n")
+    alice.unlink("src/link")
+    alice.symlink("two", "src/link")
+    alice.sh("rm -rf docs; mkdir src/new; echo n > src/new/n; chmod 700 src/two src/deep")
+    alice.rename("quiet", "loud")
+    alice.writefile("loud/one", b"loud\n")
+    before = tell(unmounted.path)
+    text = restore(unmounted, ".", "--at", was, "--dry-run")
+    assert "would be restored  src/one" in text and tell(unmounted.path) == before
+    text = restore(unmounted, ".", "--at", was)
+    assert "src/new" in text and "--exact removes them" in text
+    now = tell(unmounted.path)
+    for name in list(now):
+        if name.startswith(("loud", "src/new")):
+            del now[name]
+    assert not differences(snap, now)
+    n = len(unmounted.log("src/one"))
+    assert "0 changed" in restore(unmounted, ".", "--at", was)
+    assert len(unmounted.log("src/one")) == n, "what is the same is not touched"
+    restore(unmounted, ".", "--at", was, "--exact")
+    assert not differences(snap, tell(unmounted.path))
+
+
+def test_restore_into_another_folder(unmounted, writer, tmp_path):
+    lay(unmounted.path, random.Random(2))
+    os.utime(unmounted.path / "src/one", (1600000000, 1600000000))
+    unmounted.mount()
+    was = moment(unmounted)
+    snapshot(unmounted, tmp_path / "s")
+    writer("alice").sh("rm -rf src; echo x > docs/one")
+    before = tell(unmounted.path)
+    restore(unmounted, "src", "docs/one", "--at", was, "--to", tmp_path / "out")
+    assert tell(tmp_path / "out/src") == tell(tmp_path / "s/src")
+    assert (tmp_path / "out/src/one").stat().st_mtime == 1600000000
+    assert (tmp_path / "out/one").read_bytes() == (tmp_path / "s/docs/one").read_bytes()
+    assert tell(unmounted.path) == before
+
+
+def test_restore_of_a_version(workspace, writer):  # V8, S5
+    alice, bob = writer("alice"), writer("bob")
+    for data in (b"1\n", b"2\n", b"3\n"):
+        alice.writefile("f", data)
+    restore(workspace, "f", "--at", "@2", writer=bob)
+    assert (workspace / "f").read_bytes() == b"2\n"
+    newest = workspace.log("f")[-1]
+    assert newest["writer"] == "bob" and newest["number"] == 4
+    assert "has no version 9" in restore(workspace, "f", "--at", "@9", code=1)
+    assert "was not there then" in restore(workspace, "f", "--at", "0", code=1)
+    assert "go with --at" in restore(workspace, "f", "--exact", code=2)
+    assert "not soon" in restore(workspace, "f", "--at", "soon", code=2)
+
+
+@pytest.mark.mount_options("wait=100ms")
+def test_a_lease_holds_for_restore(workspace, writer):  # L3, V8
+    alice, bob = writer("alice"), writer("bob")
+    alice.writefile("held", b"1\n")
+    alice.writefile("free", b"1\n")
+    was = moment(workspace)
+    alice.writefile("free", b"2\n")
+    fd = alice.open("held", os.O_WRONLY)
+    alice.write(fd, b"2")
+    text = restore(workspace, ".", "--at", was, "--exact", code=1, writer=bob)
+    assert (workspace / "free").read_bytes() == b"1\n", "the others are done all the same"
+    assert (workspace / "held").read_bytes() == b"2\n"
+    assert "1 not done" in text and "alice" in text
+    alice.close(fd)
+    restore(workspace, "held", "--at", was, writer=bob)
+    assert (workspace / "held").read_bytes() == b"1\n"

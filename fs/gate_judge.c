@@ -78,6 +78,8 @@ int gate_judge(struct change *c)
 		return refuse_stale(c, NULL, NULL);
 	if (c->shape != CHANGE_WHOLE)
 		return 1;
+	if (S_ISLNK(c->inode->type)) /* S6: a target is no text that could be compared */
+		return refuse_stale(c, NULL, NULL);
 	r = pending_test(c, c->new_fd, &result, &hunks);
 	if (r < 0)
 		return r;

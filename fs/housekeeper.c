@@ -55,45 +55,58 @@ static int64_t take_checkpoints(struct workspace *ws)
 	return next;
 }
 
+/* Sleep until the housekeeper is wanted at until_ns, or earlier; sessions_lock is held. */
+static void sleep_until(struct workspace *ws, int64_t until_ns)
+{
+	struct timespec until;
+	int64_t ns;
+
+	if (until_ns == INT64_MAX) {
+		pthread_cond_wait(&ws->sessions_cond, &ws->sessions_lock);
+		return;
+	}
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	ns = until_ns - workspace_now(ws);
+	ns = ns < NS_PER_MS ? NS_PER_MS : ns;
+	ns += until.tv_sec * NS_PER_S + until.tv_nsec;
+	until.tv_sec = ns / NS_PER_S;
+	until.tv_nsec = ns % NS_PER_S;
+	pthread_cond_timedwait(&ws->sessions_cond, &ws->sessions_lock, &until);
+}
+
+static int64_t earlier(int64_t a, int64_t b)
+{
+	return a < b ? a : b;
+}
+
+/*
+ * Sessions come and go by the thousand and few live to their checkpoint: who opens one
+ * wakes the housekeeper only when that is due before he would look anyway. What opens while
+ * he looks sees sessions_look_ns at "never", so that he looks again.
+ */
 static void *keep_house(void *arg)
 {
 	struct workspace *ws = arg;
 
-	for (;;) {
-		int64_t next = take_checkpoints(ws), now = workspace_now(ws);
-		struct timespec until = {0};
+	pthread_mutex_lock(&ws->sessions_lock);
+	while (!ws->housekeeper->stopping) {
+		int64_t next;
 
+		ws->sessions_look_ns = INT64_MAX;
+		pthread_mutex_unlock(&ws->sessions_lock);
+		next = take_checkpoints(ws);
 		/* Intents whose versions are written go even if nobody comes by: after a
 		 * crash what they speak of must be told from later changes. */
 		retire_written(ws);
-		if ((next != INT64_MAX || !retire_is_idle(ws)) && next > now + NS_PER_S)
-			next = now + NS_PER_S;
-
-		clock_gettime(CLOCK_MONOTONIC, &until);
-		if (next != INT64_MAX) {
-			int64_t wait = next - workspace_now(ws);
-
-			wait = wait < NS_PER_MS ? NS_PER_MS : wait;
-			wait += until.tv_sec * NS_PER_S + until.tv_nsec;
-			until.tv_sec = wait / NS_PER_S;
-			until.tv_nsec = wait % NS_PER_S;
-		}
+		if (next != INT64_MAX || !retire_is_idle(ws))
+			next = earlier(next, workspace_now(ws) + NS_PER_S);
 		pthread_mutex_lock(&ws->sessions_lock);
-		if (!ws->housekeeper->stopping) {
-			/* A new session is due no earlier than its checkpoint interval; it
-			 * wakes us only to be looked at. */
-			if (next == INT64_MAX)
-				pthread_cond_wait(&ws->sessions_cond, &ws->sessions_lock);
-			else
-				pthread_cond_timedwait(
-					&ws->sessions_cond, &ws->sessions_lock, &until);
-		}
-		if (ws->housekeeper->stopping) {
-			pthread_mutex_unlock(&ws->sessions_lock);
-			return NULL;
-		}
-		pthread_mutex_unlock(&ws->sessions_lock);
+		ws->sessions_look_ns = earlier(next, ws->sessions_look_ns);
+		if (!ws->housekeeper->stopping)
+			sleep_until(ws, ws->sessions_look_ns);
 	}
+	pthread_mutex_unlock(&ws->sessions_lock);
+	return NULL;
 }
 
 int housekeeper_new(struct workspace *ws, struct housekeeper **out)
@@ -103,6 +116,7 @@ int housekeeper_new(struct workspace *ws, struct housekeeper **out)
 	if (!h)
 		return -ENOMEM;
 	*out = h;
+	ws->sessions_look_ns = INT64_MAX;
 	if (pthread_create(&h->thread, NULL, keep_house, ws)) {
 		*out = NULL;
 		free(h);

@@ -352,7 +352,10 @@ static void session_open(struct workspace *ws, struct file *f, struct change *c)
 	file_ref(f);
 	pthread_mutex_lock(&ws->sessions_lock);
 	list_append(&ws->sessions, &f->session.node);
-	pthread_cond_signal(&ws->sessions_cond);
+	if (f->session.checkpoint_ns < ws->sessions_look_ns) {
+		ws->sessions_look_ns = f->session.checkpoint_ns; /* once is enough */
+		pthread_cond_signal(&ws->sessions_cond);
+	}
 	pthread_mutex_unlock(&ws->sessions_lock);
 }
 

@@ -88,6 +88,71 @@ static void put_counters(struct workspace *ws, struct buf *out)
 		__atomic_load_n(&c->open_handles, __ATOMIC_RELAXED));
 }
 
+/* By the names of linux/fuse.h, in lower case. */
+static void put_requests(struct workspace *ws, struct buf *out)
+{
+	static const char *const names[OPCODES] = {[1] = "lookup",
+		"forget",
+		"getattr",
+		"setattr",
+		"readlink",
+		"symlink",
+		[8] = "mknod",
+		"mkdir",
+		"unlink",
+		"rmdir",
+		"rename",
+		"link",
+		"open",
+		"read",
+		"write",
+		"statfs",
+		"release",
+		[20] = "fsync",
+		"setxattr",
+		"getxattr",
+		"listxattr",
+		"removexattr",
+		"flush",
+		"init",
+		"opendir",
+		"readdir",
+		"releasedir",
+		"fsyncdir",
+		"getlk",
+		"setlk",
+		"setlkw",
+		"access",
+		"create",
+		"interrupt",
+		"bmap",
+		"destroy",
+		"ioctl",
+		"poll",
+		"notify_reply",
+		"batch_forget",
+		"fallocate",
+		"readdirplus",
+		"rename2",
+		"lseek",
+		"copy_file_range",
+		"setupmapping",
+		"removemapping",
+		"syncfs",
+		"tmpfile",
+		"statx"};
+
+	buf_puts(out, "# TYPE stompfs_requests counter\n"
+		      "# HELP stompfs_requests Requests of the kernel.\n");
+	for (unsigned i = 0; i < OPCODES; i++) {
+		uint64_t n = __atomic_load_n(&ws->requests[i], __ATOMIC_RELAXED);
+
+		if (n)
+			buf_printf(out, "stompfs_requests_total{opcode=\"%s\"} %llu\n",
+				names[i] ? names[i] : "other", (unsigned long long)n);
+	}
+}
+
 static void put_journal(const struct journal_figures *f, struct buf *out)
 {
 	gauge(out, "journal_healthy", "1 while the history can be written.",
@@ -124,6 +189,7 @@ void vdoc_metrics(const struct vreader *r, struct buf *out)
 	gauge(out, "inodes", "Inodes the kernel knows of.",
 		__atomic_load_n(&ws->inodes.count, __ATOMIC_RELAXED));
 	put_counters(ws, out);
+	put_requests(ws, out);
 	put_journal(&figures, out);
 	buf_puts(out, "# EOF\n");
 }

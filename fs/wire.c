@@ -136,11 +136,19 @@ static ssize_t read_ours(int fd, void *buf, size_t size, const struct workspace 
 	}
 }
 
+static void count_request(struct workspace *ws, uint32_t opcode)
+{
+	if (opcode >= OPCODES)
+		opcode = OPCODES - 1;
+	__atomic_fetch_add(&ws->requests[opcode], 1, __ATOMIC_RELAXED);
+}
+
 void wire_received(struct workspace *ws, void *request)
 {
 	struct fuse_in_header *header = request;
 
 	order_request(ws);
+	count_request(ws, header->opcode);
 	if (header->opcode == OPCODE_TMPFILE)
 		header->opcode = OPCODE_CREATE;
 }

@@ -58,6 +58,9 @@ struct counters {
 	uint64_t open_handles, passthrough_opens, twins, uring_requests;
 };
 
+/* Requests of the kernel by opcode; those of a higher one count as the last. */
+enum { OPCODES = 64 };
+
 #define count(ws, what) __atomic_fetch_add(&(ws)->counters.what, 1, __ATOMIC_RELAXED)
 #define count_add(ws, what, n)                                                             \
 	__atomic_fetch_add(&(ws)->counters.what, (n), __ATOMIC_RELAXED)
@@ -103,9 +106,11 @@ struct workspace {
 	struct refusal_ring *refusals;
 	struct retire *retire;
 	struct counters counters;
+	uint64_t requests[OPCODES]; /* relaxed atomics */
 
 	pthread_mutex_t sessions_lock;
-	pthread_cond_t sessions_cond; /* one more, or the housekeeper shall stop */
+	pthread_cond_t sessions_cond; /* one is due earlier, or the housekeeper shall stop */
+	int64_t sessions_look_ns; /* when the housekeeper looks next; sessions_lock */
 	struct list sessions;	      /* files with an open write session; sessions_lock */
 	struct housekeeper *housekeeper;
 	pthread_mutex_t explicit_lock; /* acquiring explicit leases is all or none */

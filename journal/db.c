@@ -111,6 +111,13 @@ static int set_up(struct db *db, bool writer)
 	return 0;
 }
 
+void db_configure(void)
+{
+	/* Its statistics of memory cost a lock around every allocation, which readers and
+	 * the writer would wait for. */
+	(void)sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
+}
+
 int db_open(struct db **out, const char *vfs, const char *path, bool writer)
 {
 	int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_PRIVATECACHE;

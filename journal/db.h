@@ -26,6 +26,9 @@ struct db {
 	sqlite3_stmt *stmts[STMT_COUNT];
 };
 
+/* Before SQLite is used for the first time in a process; later it changes nothing. */
+void db_configure(void);
+
 /* The system's file layer, but for one thing: it takes names as they are. SQLite would
  * resolve /proc/self/fd/N/journal.db to the path the folder has, which lies under our own
  * mount once it is mounted over itself. */

@@ -83,6 +83,7 @@ int journal_open(struct journal **out, const struct journal_options *options)
 
 	if (!j)
 		return -ENOMEM;
+	db_configure();
 	r = init_locks(j);
 	if (r) {
 		free(j);

@@ -218,6 +218,11 @@ void file_give_back(
 	file_put(ws, f);
 }
 
+bool file_rule_is_known(struct workspace *ws, const struct file *f)
+{
+	return f->rule_epoch == __atomic_load_n(&ws->rule_epoch, __ATOMIC_ACQUIRE);
+}
+
 const struct rule *file_rule(
 	struct workspace *ws, struct file *f, const char *path, size_t len)
 {

@@ -57,6 +57,8 @@ static void inode_destroy(struct workspace *ws, struct inode *inode)
 		inode_link_free(ws, link);
 	}
 	passthrough_forget(ws, inode);
+	if (S_ISDIR(inode->type))
+		dir_stash_forget(&ws->dir_stash, inode_id(ws, inode));
 	if (inode->fd >= 0) {
 		close(inode->fd);
 		__atomic_fetch_sub(&ws->inodes.open_fds, 1, __ATOMIC_RELAXED);
@@ -133,7 +135,8 @@ static struct inode *inode_new(struct workspace *ws, int fd, const struct stat *
 	inode->orphan_fd = -1;
 	inode->refs = 1;
 	__atomic_fetch_add(&ws->inodes.count, 1, __ATOMIC_RELAXED);
-	__atomic_fetch_add(&ws->inodes.open_fds, 1, __ATOMIC_RELAXED);
+	if (fd >= 0)
+		__atomic_fetch_add(&ws->inodes.open_fds, 1, __ATOMIC_RELAXED);
 	return inode;
 }
 
@@ -226,7 +229,7 @@ static bool shard_evict(struct workspace *ws, unsigned s, uint64_t *excess)
 				continue;
 			if (inode->fd >= 0 && !inode->fd_users && inode->links) {
 				close(inode->fd);
-				inode->fd = -1;
+				__atomic_store_n(&inode->fd, -1, __ATOMIC_RELAXED);
 				__atomic_fetch_sub(
 					&ws->inodes.open_fds, 1, __ATOMIC_RELAXED);
 				(*excess)--;
@@ -254,27 +257,20 @@ static void evict_fds(struct workspace *ws)
 	}
 }
 
-int inode_add(struct workspace *ws, struct inode *parent, const char *name, int fd,
-	struct inode **out, struct stat *st)
+/* Put it into the table, or find that it is there already. fd moves in; -1: it is opened
+ * when it is needed. */
+static int add_known(struct workspace *ws, struct inode *parent, const char *name, int fd,
+	const struct stat *st, struct inode **out)
 {
-	struct inode *fresh, *known;
-	uint64_t hash;
-	unsigned s;
+	struct inode *fresh = inode_new(ws, fd, st), *known;
+	uint64_t hash = key_hash(st->st_dev, st->st_ino);
+	unsigned s = shard_of(hash);
 
-	evict_fds(ws);
-	if (fstat(fd, st) < 0) {
-		int r = -errno;
-
-		close(fd);
-		return r;
-	}
-	fresh = inode_new(ws, fd, st);
 	if (!fresh) {
-		close(fd);
+		if (fd >= 0)
+			close(fd);
 		return -ENOMEM;
 	}
-	hash = key_hash(st->st_dev, st->st_ino);
-	s = shard_of(hash);
 	pthread_mutex_lock(&ws->inodes.shards[s].lock);
 	known = shard_find(&ws->inodes.shards[s].table, hash, st->st_dev, st->st_ino);
 	if (known) {
@@ -295,12 +291,38 @@ int inode_add(struct workspace *ws, struct inode *parent, const char *name, int 
 	return 0;
 }
 
+int inode_add(struct workspace *ws, struct inode *parent, const char *name, int fd,
+	struct inode **out, struct stat *st)
+{
+	evict_fds(ws);
+	if (fstat(fd, st) < 0) {
+		int r = -errno;
+
+		close(fd);
+		return r;
+	}
+	return add_known(ws, parent, name, fd, st, out);
+}
+
+/* A folder is opened at once: everything below it is reached through it. The rest is when
+ * it is needed, by its name. */
+static int lookup_new(struct workspace *ws, struct inode *parent, int dirfd,
+	const char *name, struct inode **out, struct stat *st)
+{
+	int fd;
+
+	if (!S_ISDIR(st->st_mode))
+		return add_known(ws, parent, name, -1, st, out);
+	fd = openat(dirfd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	return fd < 0 ? -errno : inode_add(ws, parent, name, fd, out, st);
+}
+
 int inode_lookup(struct workspace *ws, struct inode *parent, const char *name,
 	struct inode **out, struct stat *st)
 {
 	int dirfd = inode_fd_get(ws, parent);
 	struct inode *inode;
-	int fd, r = 0;
+	int r = 0;
 
 	if (dirfd < 0)
 		return dirfd;
@@ -316,11 +338,7 @@ int inode_lookup(struct workspace *ws, struct inode *parent, const char *name,
 	}
 	if (inode)
 		inode_forget(ws, inode, 1);
-	fd = openat(dirfd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
-	if (fd < 0)
-		r = -errno;
-	else
-		r = inode_add(ws, parent, name, fd, out, st);
+	r = lookup_new(ws, parent, dirfd, name, out, st);
 out:
 	inode_fd_put(parent);
 	return r;
@@ -349,15 +367,25 @@ int inode_reopen(struct workspace *ws, struct inode *inode)
 		close(fd);
 		return -ESTALE; /* somebody went round the mount */
 	}
-	inode->fd = fd;
+	__atomic_store_n(&inode->fd, fd, __ATOMIC_RELAXED);
 	__atomic_fetch_add(&ws->inodes.open_fds, 1, __ATOMIC_RELAXED);
 	return 0;
+}
+
+void inode_keep(struct workspace *ws, struct inode *inode)
+{
+	pthread_mutex_lock(&inode->lock);
+	if (inode->fd < 0)
+		(void)!inode_reopen(ws, inode);
+	pthread_mutex_unlock(&inode->lock);
 }
 
 int inode_fd_get(struct workspace *ws, struct inode *inode)
 {
 	int r = 0;
 
+	if (__atomic_load_n(&inode->fd, __ATOMIC_RELAXED) < 0)
+		evict_fds(ws); /* there may be one more in a moment */
 	pthread_mutex_lock(&inode->lock);
 	if (inode->fd < 0)
 		r = inode_reopen(ws, inode);

@@ -2,8 +2,9 @@
  * inode.h - the inodes the kernel knows of, and how to reach them in the backing.
  *
  * An inode is found by (device, inode number) in a sharded table. It reaches its file
- * through an O_PATH descriptor; when there are too many of those, idle ones are closed
- * and reopened by parent and name, verified by number. Its names are kept, so that a
+ * through an O_PATH descriptor, which is opened by parent and name when it is first needed
+ * (a folder's at once) and verified by number; when there are too many, idle ones are
+ * closed. Its names are kept, so that a
  * path can be told at any time without asking the backing.
  *
  * Thread-safe. Lock order: inode.lock of a child before that of its parent; inode.lock
@@ -92,6 +93,9 @@ struct inode *inode_find(struct workspace *ws, uint64_t dev, uint64_t ino);
 void inode_ref(struct inode *inode);
 void inode_put(struct workspace *ws, struct inode *inode); /* NULL does nothing */
 void inode_forget(struct workspace *ws, struct inode *inode, uint64_t nlookup);
+
+/* Its last name is about to go: see to it that it can be reached without. */
+void inode_keep(struct workspace *ws, struct inode *inode);
 
 /* Borrow the O_PATH descriptor until inode_fd_put(). */
 must_check int inode_fd_get(struct workspace *ws, struct inode *inode);

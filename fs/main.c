@@ -196,6 +196,7 @@ static int open_workspace(struct daemon *d)
 		pthread_condattr_destroy(&attr);
 	}
 	list_init(&ws->sessions);
+	dir_stash_init(&ws->dir_stash);
 	ws->mounted_ns = workspace_now(ws);
 	ws->mounted_wall_ns = clock_wall_ns(ws->clock);
 	r = open_journal(d);
@@ -225,6 +226,7 @@ static void close_workspace(struct workspace *ws)
 	ws->housekeeper = housekeeper_free(ws, ws->housekeeper);
 	sessions_finish_all(ws);
 	ws->notifier = notifier_free(ws->notifier);
+	dir_stash_done(&ws->dir_stash);
 	ws->vtree = vtree_free(ws->vtree);
 	if (ws->journal && journal_health(ws->journal) == 0)
 		(void)!journal_sync(ws->journal, journal_last_seq(ws->journal));
@@ -254,6 +256,7 @@ static void on_init(void *userdata, struct fuse_conn_info *conn)
 		conn->want |= FUSE_CAP_SPLICE_WRITE;
 	if (conn->capable & FUSE_CAP_CACHE_SYMLINKS)
 		conn->want |= FUSE_CAP_CACHE_SYMLINKS;
+	d->ws.no_opendir = conn->capable & FUSE_CAP_NO_OPENDIR_SUPPORT;
 	conn->max_write = 1 << 20;
 	conn->max_background = MAX_THREADS;
 	if (d->report_fd >= 0) {

@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include <string.h>
 
+#include "fs/dirstash.h"
 #include "fs/durability.h"
 #include "fs/ops.h"
 #include "fs/vtree.h"
@@ -22,53 +23,70 @@ static struct dir_handle *dir_of(const struct fuse_file_info *fi)
 	return (struct dir_handle *)(uintptr_t)ID_OF_GENERATION(fi->fh);
 }
 
-static void do_opendir(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
+static void dir_free(void *stream)
 {
-	struct workspace *ws = workspace_of(req);
-	struct dir_handle *d;
-	int fd;
+	struct dir_handle *d = stream;
 
-	if (vtree_has(id)) {
-		vtree_opendir(req, id, fi);
-		return;
-	}
-	fd = inode_open(ws, inode_of(ws, id), O_RDONLY | O_DIRECTORY);
-	if (fd < 0) {
-		fuse_reply_err(req, -fd);
-		return;
-	}
+	closedir(d->dir);
+	pthread_mutex_destroy(&d->lock);
+	free(d);
+}
+
+static int dir_new(struct workspace *ws, fuse_ino_t id, struct dir_handle **out)
+{
+	int fd = inode_open(ws, inode_of(ws, id), O_RDONLY | O_DIRECTORY);
+	struct dir_handle *d;
+
+	if (fd < 0)
+		return fd;
 	d = calloc(1, sizeof(*d));
 	if (d)
 		d->dir = fdopendir(fd);
 	if (!d || !d->dir) {
 		free(d);
 		close(fd);
-		fuse_reply_err(req, ENOMEM);
-		return;
+		return -ENOMEM;
 	}
 	pthread_mutex_init(&d->lock, NULL);
 	d->is_root = id == FUSE_ROOT_ID;
+	*out = d;
+	return 0;
+}
+
+static void do_opendir(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
+{
+	struct workspace *ws = workspace_of(req);
+	struct dir_handle *d;
+	int r;
+
+	/* Nothing depends on it: the kernel will not ask again, and keeps listings until a
+	 * change of the folder's own. */
+	if (ws->no_opendir) {
+		fuse_reply_err(req, ENOSYS);
+		return;
+	}
+	if (vtree_has(id)) {
+		vtree_opendir(req, id, fi);
+		return;
+	}
+	r = dir_new(ws, id, &d);
+	if (r < 0) {
+		fuse_reply_err(req, -r);
+		return;
+	}
 	fi->fh = workspace_id(ws, d); /* the root has the same id for every daemon */
 	fi->cache_readdir = 0;
-	if (fuse_reply_open(req, fi) < 0) {
-		closedir(d->dir);
-		pthread_mutex_destroy(&d->lock);
-		free(d);
-	}
+	if (fuse_reply_open(req, fi) < 0)
+		dir_free(d);
 }
 
 static void do_releasedir(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 {
-	struct dir_handle *d;
-
 	if (vtree_has(id)) {
 		vtree_releasedir(req, fi);
 		return;
 	}
-	d = dir_of(fi);
-	closedir(d->dir);
-	pthread_mutex_destroy(&d->lock);
-	free(d);
+	dir_free(dir_of(fi));
 	fuse_reply_err(req, 0);
 }
 
@@ -79,9 +97,13 @@ static void do_fsyncdir(
 	int r = 0;
 
 	if (!vtree_has(id)) {
-		int fd = dirfd(dir_of(fi)->dir);
+		auto_close int own = -1;
+		int fd;
 
-		r = durable_folder(ws, fd, datasync);
+		if (!fi->fh)
+			own = inode_open(ws, inode_of(ws, id), O_RDONLY | O_DIRECTORY);
+		fd = fi->fh ? dirfd(dir_of(fi)->dir) : own;
+		r = fd < 0 ? fd : durable_folder(ws, fd, datasync);
 	}
 	fuse_reply_err(req, -r);
 }
@@ -160,8 +182,11 @@ static void put_stomp(struct filling *f, const struct dir_handle *d)
 
 static int fill(struct filling *f, struct dir_handle *d, off_t offset)
 {
-	if (offset == STOMP_OFFSET)
+	if (offset == STOMP_OFFSET) {
+		d->at_end = true;
 		return 0;
+	}
+	d->at_end = false;
 	if (offset != d->offset) {
 		seekdir(d->dir, offset);
 		d->entry = NULL;
@@ -176,6 +201,7 @@ static int fill(struct filling *f, struct dir_handle *d, off_t offset)
 			if (!d->entry && errno)
 				return f->used ? 0 : -errno;
 			if (!d->entry) {
+				d->at_end = f->used == 0;
 				put_stomp(f, d);
 				return 0;
 			}
@@ -188,17 +214,35 @@ static int fill(struct filling *f, struct dir_handle *d, off_t offset)
 	}
 }
 
+/* The stream to read from: of the handle, or, where there are none, the one that stands at
+ * the offset, or a new one. */
+static int stream_for(struct workspace *ws, fuse_ino_t id, off_t offset,
+	const struct fuse_file_info *fi, struct dir_handle **out)
+{
+	*out = dir_of(fi);
+	if (!*out && offset)
+		*out = dir_stash_take(&ws->dir_stash, id, offset);
+	return *out ? 0 : dir_new(ws, id, out);
+}
+
+static void stream_done(struct workspace *ws, fuse_ino_t id, struct dir_handle *d,
+	const struct fuse_file_info *fi)
+{
+	if (fi->fh)
+		return;
+	if (d->at_end)
+		dir_free(d);
+	else
+		dir_stash_put(&ws->dir_stash, id, d->offset, d, dir_free);
+}
+
 static void read_dir(fuse_req_t req, fuse_ino_t id, size_t size, off_t offset,
 	struct fuse_file_info *fi, bool plus)
 {
-	struct filling f = {
-		.req = req,
-		.ws = workspace_of(req),
-		.room = size,
-		.plus = plus,
-	};
-	struct dir_handle *d = dir_of(fi);
+	struct workspace *ws = workspace_of(req);
+	struct filling f = {.req = req, .ws = ws, .room = size, .plus = plus};
 	auto_free char *out = malloc(size);
+	struct dir_handle *d;
 	int r;
 
 	if (!out) {
@@ -207,9 +251,15 @@ static void read_dir(fuse_req_t req, fuse_ino_t id, size_t size, off_t offset,
 	}
 	f.out = out;
 	f.dir = inode_of(f.ws, id);
+	r = stream_for(ws, id, offset, fi, &d);
+	if (r < 0) {
+		fuse_reply_err(req, -r);
+		return;
+	}
 	pthread_mutex_lock(&d->lock);
 	r = fill(&f, d, offset);
 	pthread_mutex_unlock(&d->lock);
+	stream_done(ws, id, d, fi);
 	if (r < 0)
 		fuse_reply_err(req, -r);
 	else
@@ -220,7 +270,7 @@ static void do_readdir(
 	fuse_req_t req, fuse_ino_t id, size_t size, off_t offset, struct fuse_file_info *fi)
 {
 	if (vtree_has(id))
-		vtree_readdir(req, size, offset, fi);
+		vtree_readdir(req, id, size, offset, fi);
 	else
 		read_dir(req, id, size, offset, fi, false);
 }
@@ -229,7 +279,7 @@ static void do_readdirplus(
 	fuse_req_t req, fuse_ino_t id, size_t size, off_t offset, struct fuse_file_info *fi)
 {
 	if (vtree_has(id))
-		vtree_readdirplus(req, size, offset, fi);
+		vtree_readdirplus(req, id, size, offset, fi);
 	else
 		read_dir(req, id, size, offset, fi, true);
 }

@@ -251,6 +251,22 @@ static int open_guarded(struct op *op, struct inode *inode, struct file *f,
 	return r;
 }
 
+/* f is locked, so no name goes now. The rule for it, and its path where somebody will ask
+ * for that: readers of a file whose rule is known do not. -errno: it has no name. */
+static int look_up_rule(
+	struct op *op, struct inode *inode, struct file *f, struct buf *path)
+{
+	int r;
+
+	if (!handle_may_write(op->fi.flags) && !(op->fi.flags & O_TRUNC) &&
+		file_rule_is_known(op->ws, f))
+		return inode_has_links(inode) ? 0 : -ENOENT;
+	r = inode_path(inode, path);
+	if (r == 0)
+		file_rule(op->ws, f, path->data, path->len);
+	return r;
+}
+
 static void run_open(struct op *op)
 {
 	struct workspace *ws = op->ws;
@@ -274,8 +290,8 @@ static void run_open(struct op *op)
 		op_reply_err(op, ENOMEM);
 		return;
 	}
-	r = inode_path(inode, &path); /* under the lock: no name goes now */
-	if (r < 0 || file_rule(ws, f, path.data, path.len)->mode == MODE_PASS) {
+	r = look_up_rule(op, inode, f, &path);
+	if (r < 0 || f->rule.mode == MODE_PASS) {
 		park_leave_queue(op);
 		file_unlock(f);
 		file_put(ws, f);

@@ -70,6 +70,7 @@ static int unlink_locked(struct op *op, struct inode *parent, struct inode *inod
 	struct change c = change_of(op, f, inode, NULL, CHANGE_BLIND, "unlink", path);
 	int r;
 
+	inode_keep(op->ws, inode);
 	c.intent = INTENT_UNLINK;
 	c.removes = true;
 	r = gate_enter(&c);
@@ -129,6 +130,7 @@ static void run_unlink(struct op *op)
 		if (r == 0)
 			r = unlink_file(op, parent, inode, &path, st.st_nlink);
 	} else {
+		inode_keep(ws, inode);
 		r = remove_backing(op, parent, 0);
 		if (r == 0)
 			inode_link_remove(op->ws, inode, parent, op->name);

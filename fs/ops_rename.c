@@ -36,6 +36,8 @@ static int rename_backing(struct rename *rn)
 		inode_fd_put(rn->from.parent);
 		return to;
 	}
+	if (rn->to.inode)
+		inode_keep(rn->ws, rn->to.inode);
 	r = (int)syscall(SYS_renameat2, from, rn->from.name, to, rn->to.name, rn->flags);
 	r = r < 0 ? -errno : 0;
 	inode_fd_put(rn->to.parent);
@@ -46,10 +48,10 @@ static int rename_backing(struct rename *rn)
 /* The inodes' names, after the backing has done it. */
 static void swap_names(struct rename *rn)
 {
-	inode_link_remove(rn->ws, rn->from.inode, rn->from.parent, rn->from.name);
 	if (rn->to.inode)
 		inode_link_remove(rn->ws, rn->to.inode, rn->to.parent, rn->to.name);
 	inode_link_add(rn->from.inode, rn->to.parent, rn->to.name);
+	inode_link_remove(rn->ws, rn->from.inode, rn->from.parent, rn->from.name);
 	if (rn->flags & RENAME_EXCHANGE)
 		inode_link_add(rn->to.inode, rn->from.parent, rn->from.name);
 }

@@ -206,8 +206,10 @@ void vtree_forget(struct workspace *ws, fuse_ino_t id, uint64_t nlookup)
 	if (gone)
 		table_remove(&v->nodes, &node->by_key);
 	pthread_mutex_unlock(&v->lock);
-	if (gone)
+	if (gone) {
+		dir_stash_forget(&v->ws->dir_stash, workspace_id(v->ws, node) | 1);
 		free(node);
+	}
 }
 
 /* ---- attributes ---- */

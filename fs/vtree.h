@@ -47,10 +47,11 @@ void vtree_write(fuse_req_t req, struct fuse_file_info *fi, const char *data, si
 void vtree_lseek(fuse_req_t req, struct fuse_file_info *fi, off_t offset, int whence);
 void vtree_release(fuse_req_t req, struct fuse_file_info *fi);
 void vtree_opendir(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi);
-void vtree_readdir(fuse_req_t req, size_t size, off_t offset, struct fuse_file_info *fi);
+void vtree_readdir(fuse_req_t req, fuse_ino_t id, size_t size, off_t offset,
+	struct fuse_file_info *fi);
 /* The same names, without attributes: it counts no lookups. */
-void vtree_readdirplus(
-	fuse_req_t req, size_t size, off_t offset, struct fuse_file_info *fi);
+void vtree_readdirplus(fuse_req_t req, fuse_ino_t id, size_t size, off_t offset,
+	struct fuse_file_info *fi);
 void vtree_releasedir(fuse_req_t req, struct fuse_file_info *fi);
 
 #endif

@@ -4,7 +4,7 @@
 #include <string.h>
 
 /*
- * A listing is taken whole at opendir and packed into the handle's text; an offset is
+ * A listing is taken whole when it is begun and packed into the handle's text; an offset is
  * the place in it where the next name begins, so it stays good however the folder
  * changes meanwhile.
  */
@@ -108,7 +108,7 @@ static int list(struct workspace *ws, const struct vnode *node, struct buf *text
 	return r < 0 ? r : 0;
 }
 
-void vtree_opendir(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
+static int listing_new(fuse_req_t req, fuse_ino_t id, struct vhandle **out)
 {
 	struct workspace *ws = workspace_of(req);
 	struct vhandle *h = NULL;
@@ -121,8 +121,18 @@ void vtree_opendir(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 		r = list(ws, h->node, &h->text);
 	if (r == 0)
 		r = vhandle_count_text(h);
+	if (r < 0)
+		h = vhandle_free(h);
+	*out = h;
+	return r;
+}
+
+void vtree_opendir(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
+{
+	struct vhandle *h;
+	int r = listing_new(req, id, &h);
+
 	if (r < 0) {
-		vhandle_free(h);
 		fuse_reply_err(req, -r);
 		return;
 	}
@@ -144,18 +154,13 @@ static size_t add_entry(fuse_req_t req, char *out, size_t room, const char *name
 	return fuse_add_direntry(req, out, room, name, &entry.attr, next);
 }
 
-static void read_names(
-	fuse_req_t req, size_t size, off_t offset, struct fuse_file_info *fi, bool plus)
+/* As many names from *at on as fit; *at is where the next one begins. The bytes used. */
+static size_t put_names(fuse_req_t req, const struct vhandle *h, off_t *offset, char *out,
+	size_t size, bool plus)
 {
-	const struct vhandle *h = vhandle_of(fi);
-	char *out = malloc(size ?: 1);
-	size_t at = (size_t)offset, used = 0;
+	size_t at = (size_t)*offset, used = 0;
 
-	if (!out) {
-		fuse_reply_err(req, ENOMEM);
-		return;
-	}
-	while (offset >= 0 && at < h->text.len) {
+	while (*offset >= 0 && at < h->text.len) {
 		struct packed p;
 		const char *name = h->text.data + at + sizeof(p);
 		size_t next, need;
@@ -172,18 +177,52 @@ static void read_names(
 		used += need;
 		at = next;
 	}
+	*offset = (off_t)at;
+	return used;
+}
+
+static void stashed_free(void *stream)
+{
+	vhandle_free(stream);
+}
+
+static void read_names(fuse_req_t req, fuse_ino_t id, size_t size, off_t offset,
+	struct fuse_file_info *fi, bool plus)
+{
+	struct dir_stash *stash = &workspace_of(req)->dir_stash;
+	struct vhandle *h = vhandle_of(fi);
+	auto_free char *out = malloc(size ?: 1);
+	size_t used;
+	int r = out ? 0 : -ENOMEM;
+
+	if (!h && offset)
+		h = dir_stash_take(stash, id, offset);
+	if (r == 0 && !h)
+		r = listing_new(req, id, &h);
+	if (r < 0) {
+		if (!fi->fh)
+			vhandle_free(h);
+		fuse_reply_err(req, -r);
+		return;
+	}
+	used = put_names(req, h, &offset, out, size, plus);
+	if (!fi->fh && used)
+		dir_stash_put(stash, id, offset, h, stashed_free);
+	else if (!fi->fh)
+		vhandle_free(h);
 	fuse_reply_buf(req, out, used);
-	free(out);
 }
 
-void vtree_readdir(fuse_req_t req, size_t size, off_t offset, struct fuse_file_info *fi)
+void vtree_readdir(
+	fuse_req_t req, fuse_ino_t id, size_t size, off_t offset, struct fuse_file_info *fi)
 {
-	read_names(req, size, offset, fi, false);
+	read_names(req, id, size, offset, fi, false);
 }
 
-void vtree_readdirplus(fuse_req_t req, size_t size, off_t offset, struct fuse_file_info *fi)
+void vtree_readdirplus(
+	fuse_req_t req, fuse_ino_t id, size_t size, off_t offset, struct fuse_file_info *fi)
 {
-	read_names(req, size, offset, fi, true);
+	read_names(req, id, size, offset, fi, true);
 }
 
 void vtree_releasedir(fuse_req_t req, struct fuse_file_info *fi)

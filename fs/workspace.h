@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "base/clock.h"
+#include "fs/dirstash.h"
 #include "fs/inode.h"
 #include "fs/lineage.h"
 #include "fs/supervise.h"
@@ -82,6 +83,7 @@ struct workspace {
 	uint64_t init_unique, init_offered; /* wire.c, while INIT is under way */
 	uint64_t wire_order;		    /* wire.c, under a race detector only */
 	bool dio_mmap;			    /* direct-io handles can be mapped shared */
+	bool no_opendir;		    /* the kernel does without: see do_opendir() */
 	bool passthrough;  /* the kernel reads the backing by itself; atomic, goes off once
 			    */
 	uint64_t backings; /* backing files that the kernel has from us; atomic */
@@ -92,6 +94,7 @@ struct workspace {
 	struct inode_table inodes;
 	struct inode *root_inode;
 	struct lineages lineages;
+	struct dir_stash dir_stash;
 	struct journal *journal;
 	struct intents *intents;
 	struct identity *identity;
@@ -109,9 +112,10 @@ struct workspace {
 	uint64_t requests[OPCODES]; /* relaxed atomics */
 
 	pthread_mutex_t sessions_lock;
-	pthread_cond_t sessions_cond; /* one is due earlier, or the housekeeper shall stop */
+	pthread_cond_t
+		sessions_cond;	  /* one is due earlier, or the housekeeper shall stop */
 	int64_t sessions_look_ns; /* when the housekeeper looks next; sessions_lock */
-	struct list sessions;	      /* files with an open write session; sessions_lock */
+	struct list sessions;	  /* files with an open write session; sessions_lock */
 	struct housekeeper *housekeeper;
 	pthread_mutex_t explicit_lock; /* acquiring explicit leases is all or none */
 };

@@ -251,6 +251,34 @@ static int record(struct workspace *ws, struct file *f, const char *path, size_t
 	return EXTERNAL_FOUND;
 }
 
+/* What the inode's first name leads to; false where that cannot be said at once. */
+static bool stat_first_name(struct workspace *ws, struct inode *inode, struct stat *st)
+{
+	bool found = false;
+
+	pthread_mutex_lock(&inode->lock); /* of the child before that of the parent */
+	if (inode->links)
+		found = stat_name(ws, inode->links->parent, inode->links->name, st) == 1;
+	pthread_mutex_unlock(&inode->lock);
+	return found;
+}
+
+bool external_is_as_known(struct workspace *ws, struct file *f)
+{
+	const struct head *h = &f->head;
+	struct stat st;
+
+	if (!h->loaded || h->several || h->noticed_seq || !f->inode ||
+		!stat_first_name(ws, f->inode, &st) || st.st_ino != f->inode->ino ||
+		st.st_dev != f->inode->dev || st.st_nlink > 1)
+		return false;
+	if (f->session.by || !h->exists)
+		return true;
+	return !h->gone && h->has_hash && (uint64_t)st.st_size == h->size &&
+	       st.st_mode == h->mode &&
+	       (mtime_ns(&st) == h->mtime_ns || mtime_ns(&st) == h->seen_mtime_ns);
+}
+
 int external_check(struct workspace *ws, struct file *f, const char *path, size_t len,
 	enum external_effort effort)
 {

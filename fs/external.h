@@ -14,6 +14,7 @@
 #ifndef STOMP_FS_EXTERNAL_H
 #define STOMP_FS_EXTERNAL_H
 
+#include <stdbool.h>
 #include <sys/stat.h>
 
 #include "fs/file.h"
@@ -28,6 +29,10 @@ enum external_answer {
 	EXTERNAL_NONE = 0,  /* it is as its newest version says */
 	EXTERNAL_FOUND = 1, /* it is not; recorded, or noted (EXTERNAL_GLANCE) */
 };
+
+/* The same at a glance, without a path and mostly without a cost: true where
+ * external_check() would find nothing. */
+bool external_is_as_known(struct workspace *ws, struct file *f);
 
 /* f->inode against the head. -ESTALE: its name leads to another inode or to none (that is
  * recorded): look the path up again. -errno of the journal, of the backing. */

@@ -147,10 +147,17 @@ static int open_for_change(struct op *op, struct inode *inode, struct file *f,
 /* What a reader is about to see must have a version, for he knows it from then on. He
  * reads all the same where the journal cannot say. -ESTALE: the path has another inode. */
 static int find_outside(
-	struct op *op, struct file *f, const struct buf *path, bool *changed)
+	struct op *op, struct inode *inode, struct file *f, struct buf *path, bool *changed)
 {
-	int r = file_load_head(op->ws, f, path->data, path->len);
+	int r = 0;
 
+	*changed = false;
+	if (external_is_as_known(op->ws, f))
+		return 0;
+	if (!path->data)
+		r = inode_path(inode, path);
+	if (r == 0)
+		r = file_load_head(op->ws, f, path->data, path->len);
 	if (r == 0)
 		r = external_check(op->ws, f, path->data, path->len, EXTERNAL_GLANCE);
 	*changed = r == EXTERNAL_FOUND;
@@ -158,10 +165,10 @@ static int find_outside(
 }
 
 static int open_for_reading(struct op *op, struct inode *inode, struct file *f,
-	const struct buf *path, struct handle **out)
+	struct buf *path, struct handle **out)
 {
 	bool changed;
-	int r = find_outside(op, f, path, &changed);
+	int r = find_outside(op, inode, f, path, &changed);
 
 	if (r == 0)
 		r = handle_new(op->ws, inode, f, op_by(op), -1, op->fi.flags, out);
@@ -235,7 +242,7 @@ static bool takes_over_mappings(struct op *op, const struct file *f)
 
 /* f is locked, and so are its names. 0 and *h, GATE_PARKED, or -errno. */
 static int open_guarded(struct op *op, struct inode *inode, struct file *f,
-	const struct buf *path, struct handle **h)
+	struct buf *path, struct handle **h)
 {
 	bool changes = (op->fi.flags & O_TRUNC) || (op->fi.flags & O_ACCMODE) == O_WRONLY;
 	int r = leave_to_readers(op, f, inode);

@@ -39,6 +39,7 @@ struct handle {
 	bool drop_pages;	/* what the kernel has cached was changed round the mount */
 	bool mappable;		/* may carry a shared writable mapping */
 	bool privilege_dropped; /* suid and sgid were looked at by a first write */
+	bool releasing;		/* its RELEASE was read, though not yet handled; atomic */
 	/* file.lock: */
 	bool flushed;	  /* close was called, and nothing written since */
 	uint64_t epoch;	  /* the lease it writes under; 0: none yet */

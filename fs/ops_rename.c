@@ -211,10 +211,27 @@ static int capture_link(
 	return journal_capture_bytes(target, (size_t)n, out);
 }
 
-/* A version of what has come to path from another path. */
+/* Is what arrives, untouched, what its own newest version has? Then it was captured when
+ * its writer closed it, a moment ago (save by rename). */
+static bool is_captured(struct rename *rn, const struct end *e)
+{
+	const struct head *h = &e->file->head;
+	struct stat st;
+
+	if (rn->to.file->session.merged)
+		return false; /* we have just written into it */
+	return S_ISREG(e->inode->type) && h->loaded && h->exists && !h->gone &&
+	       h->has_hash && !e->file->session.dirty &&
+	       inode_stat(rn->ws, e->inode, &st) == 0 && (uint64_t)st.st_size == h->size &&
+	       st.st_nlink == 1 &&
+	       st.st_mtim.tv_sec * NS_PER_S + st.st_mtim.tv_nsec == h->mtime_ns;
+}
+
+/* A version of what has come to path from another path. content moves out, where there is
+ * any; what the journal has already is known by known's hash alone. */
 static int record_arrival(struct rename *rn, enum version_kind kind, struct file *f,
 	const struct end *at, const struct end *was, uint64_t was_number,
-	const struct stat *st, struct capture *content)
+	const struct stat *st, struct capture *content, const struct capture *known)
 {
 	struct version v = {
 		.kind = kind,
@@ -229,8 +246,13 @@ static int record_arrival(struct rename *rn, enum version_kind kind, struct file
 		.size = f->head.size,
 	};
 
-	if (content && session_is_decision(rn->ws, f, op_by(rn->op), at->path.data,
-			       at->path.len, content))
+	if (known) {
+		v.has_content = true;
+		v.content = known->hash;
+		v.size = known->size;
+	}
+	if ((content ?: known) && session_is_decision(rn->ws, f, op_by(rn->op),
+					  at->path.data, at->path.len, content ?: known))
 		v.flags |= VERSION_DECISION;
 	return session_record(
 		rn->ws, f, op_by(rn->op), at->path.data, at->path.len, st, &v, content);
@@ -255,7 +277,10 @@ static void raise_arrival(struct rename *rn, struct end *e, const struct head *h
 {
 	auto_close int fd = -1;
 
-	if (!S_ISREG(e->inode->type))
+	if (!S_ISREG(e->inode->type) || inode_stat(rn->ws, e->inode, &e->st) < 0)
+		return;
+	if (!head->exists || !head->mtime_ns ||
+		e->st.st_mtim.tv_sec * NS_PER_S + e->st.st_mtim.tv_nsec > head->mtime_ns)
 		return;
 	fd = inode_open(rn->ws, e->inode, O_RDONLY);
 	if (fd < 0 || fstat(fd, &e->st) < 0)
@@ -282,11 +307,16 @@ static int replace(struct rename *rn)
 	struct file *from = rn->from.file, *to = rn->to.file;
 	struct capture content = CAPTURE_NONE;
 	uint64_t number = from->head.number;
+	bool captured = is_captured(rn, &rn->from);
+	const struct capture known = {.hash = from->head.hash, .size = from->head.size};
 	struct stat st;
-	int r;
+	int r = 0;
 
 	raise_arrival(rn, &rn->from, &to->head);
-	r = capture_link(rn, &rn->from, &st, &content);
+	if (captured)
+		st = rn->from.st;
+	else
+		r = capture_link(rn, &rn->from, &st, &content);
 	if (r == 0)
 		r = rename_backing(rn);
 	if (r < 0) {
@@ -300,8 +330,8 @@ static int replace(struct rename *rn)
 	file_attach(ws, from, NULL);
 	file_attach(ws, to, rn->from.inode);
 	file_move_handles(from, to);
-	r = record_arrival(
-		rn, VERSION_REPLACE, to, &rn->to, &rn->from, number, &st, &content);
+	r = record_arrival(rn, VERSION_REPLACE, to, &rn->to, &rn->from, number, &st,
+		captured ? NULL : &content, captured ? &known : NULL);
 	capture_done(&content);
 	if (r == 0)
 		r = record_departure(rn, from);
@@ -329,8 +359,8 @@ static int move(struct rename *rn)
 	from->head.last_number = last_number;
 	from->head.path = hash128_bytes(rn->to.path.data, rn->to.path.len);
 	from->rule_epoch = to->rule_epoch = 0;
-	r = record_arrival(
-		rn, VERSION_MOVE, from, &rn->to, &rn->from, was.number, &rn->from.st, NULL);
+	r = record_arrival(rn, VERSION_MOVE, from, &rn->to, &rn->from, was.number,
+		&rn->from.st, NULL, NULL);
 	if (r == 0)
 		r = record_departure(rn, to);
 	file_ref(to);
@@ -364,10 +394,10 @@ static int exchange(struct rename *rn)
 		file_attach(ws, from, rn->to.inode);
 		file_swap_handles(from, to);
 		r = record_arrival(rn, VERSION_REPLACE, to, &rn->to, &rn->from, from_number,
-			&st_a, &a);
+			&st_a, &a, NULL);
 		if (r == 0)
 			r = record_arrival(rn, VERSION_REPLACE, from, &rn->from, &rn->to,
-				to_number, &st_b, &b);
+				to_number, &st_b, &b, NULL);
 	}
 	capture_done(&a);
 	capture_done(&b);

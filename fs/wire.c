@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/uio.h>
 
+#include "fs/handle.h"
 #include "fs/wire_stale.h"
 
 /* Values of the protocol that older kernel headers lack. */
@@ -143,6 +144,19 @@ static void count_request(struct workspace *ws, uint32_t opcode)
 	__atomic_fetch_add(&ws->requests[opcode], 1, __ATOMIC_RELAXED);
 }
 
+/* The handle lives until this very request is handled. */
+static void note_release(const struct fuse_in_header *header)
+{
+	struct fuse_release_in in;
+	struct handle *h;
+
+	if ((header->nodeid & 1) && header->nodeid != FUSE_ROOT_ID)
+		return; /* of the virtual folder */
+	memcpy(&in, header + 1, sizeof(in));
+	h = (struct handle *)(uintptr_t)in.fh;
+	__atomic_store_n(&h->releasing, true, __ATOMIC_RELEASE);
+}
+
 void wire_received(struct workspace *ws, void *request)
 {
 	struct fuse_in_header *header = request;
@@ -151,6 +165,8 @@ void wire_received(struct workspace *ws, void *request)
 	count_request(ws, header->opcode);
 	if (header->opcode == OPCODE_TMPFILE)
 		header->opcode = OPCODE_CREATE;
+	else if (header->opcode == FUSE_RELEASE)
+		note_release(header);
 }
 
 static ssize_t wire_read(int fd, void *buf, size_t size, void *userdata)

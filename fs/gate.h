@@ -11,8 +11,9 @@
  *
  *   quiet --gate_enter--> changing --act--> dirty --session_finish--> quiet
  *     intent OPEN before the act; the version row queued before the intent is freed; the
- *     next change of the file waits until that row is written, so nothing overwrites
- *     what a crash would still need to find on disk (V4).
+ *     next change of the file waits where that version is neither written nor kept
+ *     (journal/ring.h), so nothing overwrites what a crash would still need to find on
+ *     disk (V4).
  */
 #ifndef STOMP_FS_GATE_H
 #define STOMP_FS_GATE_H

@@ -290,7 +290,7 @@ static int record_mode(struct op *op, struct inode *inode, bool before)
 	v.base_number = f->head.number;
 	r = session_record(op->ws, f, op_by(op), path.data, path.len, &st, &v, NULL);
 	if (r == 0)
-		r = journal_wait(op->ws->journal, v.seq); /* V4: no intent speaks of it */
+		r = journal_keep(op->ws->journal, v.seq); /* V4: no intent speaks of it */
 out:
 	file_unlock(f);
 	file_put(op->ws, f);

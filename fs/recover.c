@@ -112,7 +112,7 @@ static int recover_content(struct recovery *rc, const struct intent *in, const c
 	r = journal_head(rc->ws->journal, path, len, &head);
 	if (kind == VERSION_REPLACE && !head.last_number)
 		kind = VERSION_MOVE; /* nothing had ever been there */
-	/* A later session on the path began only when this one's version was written: what
+	/* A later session on the path began only when this one's version was kept: what
 	 * is there is the later one's. */
 	if (r == 1 && in->epoch && head.v.epoch > in->epoch)
 		r = 0;

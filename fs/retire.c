@@ -39,7 +39,7 @@ struct retire *retire_free(struct retire *r)
 static bool may_end(struct workspace *ws, const struct entry *e)
 {
 	return e->synced ? journal_is_synced(ws->journal, e->seq)
-			 : journal_is_written(ws->journal, e->seq);
+			 : journal_is_kept(ws->journal, e->seq);
 }
 
 bool retire_is_idle(struct workspace *ws)
@@ -109,7 +109,7 @@ int retire_begin(struct workspace *ws, const struct intent *intent, uint32_t *sl
 		if (!e.seq)
 			return -ENFILE; /* that many files are being written right now */
 		w = e.synced ? journal_sync(ws->journal, e.seq)
-			     : journal_wait(ws->journal, e.seq);
+			     : journal_keep(ws->journal, e.seq);
 		if (w < 0)
 			return w;
 		retire_written(ws);

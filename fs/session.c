@@ -442,7 +442,7 @@ static int join_session(struct workspace *ws, struct file *f)
 	if (!f->session.dirty || !session_is_closed(ws, f))
 		return 0;
 	r = session_checkpoint(ws, f, 0);
-	return r < 0 ? r : journal_wait(ws->journal, f->submitted_seq);
+	return r < 0 ? r : journal_keep(ws->journal, f->submitted_seq);
 }
 
 /* What is there now, before the first change. */
@@ -476,17 +476,16 @@ int session_begin(struct workspace *ws, struct change *c)
 			session_mark_open(ws, f);
 		return r;
 	}
-	/* V4: what a crash would have to find on disk must be in the journal before it is
-	 * overwritten. */
-	if (!journal_is_written(ws->journal, f->submitted_seq)) {
-		r = journal_wait(ws->journal, f->submitted_seq);
-		if (r < 0)
-			return r;
-	}
+	/* V4: what a crash would have to find on disk must be kept before it is
+	 * overwritten.
+	 */
+	r = journal_keep(ws->journal, f->submitted_seq);
+	if (r < 0)
+		return r;
 	if (c->inode && (!f->head.exists || f->head.gone)) { /* V2 */
 		r = session_record_initial(ws, f, c->path, c->path_len);
 		if (r == 0)
-			r = journal_wait(ws->journal, f->submitted_seq);
+			r = journal_keep(ws->journal, f->submitted_seq);
 		if (r < 0)
 			return r;
 	}

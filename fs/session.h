@@ -11,7 +11,7 @@
 #include "fs/file.h"
 #include "fs/gate.h"
 
-/* Before the first byte changes: wait until earlier versions are written, record what
+/* Before the first byte changes: wait until earlier versions are kept, record what
  * was there (V2), note the intent. Joins the open session of the same writer. */
 must_check int session_begin(struct workspace *ws, struct change *c);
 

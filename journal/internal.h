@@ -13,6 +13,7 @@
 #include "journal/db.h"
 #include "journal/item.h"
 #include "journal/journal.h"
+#include "journal/ring.h"
 #include "journal/store.h"
 
 enum {
@@ -68,7 +69,8 @@ struct journal {
 	struct number numbers[NUMBER_KINDS];
 
 	_Atomic int health;
-	_Atomic uint64_t oldest_seq;	  /* of what is not written; UINT64_MAX: nothing */
+	_Atomic uint64_t oldest_seq;   /* of what is not written; UINT64_MAX: nothing */
+	_Atomic uint64_t oldest_loose; /* of versions that kill -9 would lose; the same */
 	_Atomic uint64_t oldest_unsynced; /* of what is written and not yet synced */
 	_Atomic uint64_t sync_soon; /* up to there somebody wants it synced; 0: nobody */
 	atomic_bool has_moves;	    /* folders were renamed; the row may be queued */
@@ -78,6 +80,7 @@ struct journal {
 	pthread_mutex_t lock; /* guards what follows */
 	pthread_cond_t wake, done,
 		room;		  /* for the thread; a batch ended; the queue shrank */
+	struct ring *ring;	  /* NULL: there is none */
 	struct list queue, batch; /* of struct item; waiting; being written */
 	struct table contents;	  /* of both, by content */
 	size_t n_queue, n_batch, queue_bytes, queue_max_bytes;
@@ -104,6 +107,9 @@ enum queue_policy { QUEUE_WAIT, QUEUE_DROP_WHEN_FAILING };
 /* The item is the queue's afterwards; on failure it is freed, its content is c's again. */
 must_check int queue_put(
 	struct journal *j, struct item *item, struct capture *c, enum queue_policy policy);
+
+/* What the last daemon had queued; before the thread runs. */
+void queue_replayed(struct journal *j, struct item *item);
 
 /* Give the thread at most READ_FLUSH_MS to write what was queued before this call. */
 void queue_flush(struct journal *j);
@@ -216,7 +222,8 @@ void places_free(struct places *p);
 must_check int places_below(struct journal *j, struct db *db, const char *folder,
 	size_t len, enum places_kind kind, struct places **out);
 
-/* A folder of the moment seq: what it was called before, and what it was renamed to since. */
+/* A folder of the moment seq: what it was called before, and what it was renamed to since.
+ */
 must_check int places_of_moment(struct journal *j, struct db *db, const char *folder,
 	size_t len, uint64_t seq, struct places **out);
 

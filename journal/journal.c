@@ -69,6 +69,7 @@ static void free_journal(struct journal *j)
 	if (j->vfs_registered)
 		sqlite3_vfs_unregister(&j->vfs);
 	store_done(&j->store);
+	ring_close(j->ring);
 	table_done(&j->contents);
 	if (j->dirfd >= 0)
 		close(j->dirfd);
@@ -76,9 +77,32 @@ static void free_journal(struct journal *j)
 	free(j);
 }
 
+static void queue_again(struct item *item, void *ctx)
+{
+	queue_replayed(ctx, item);
+}
+
+/* Versions that were queued when the last daemon was killed; *last: the newest, 0: none.
+ * Without the file all goes on, but those who overwrite wait for rows. */
+static int replay(struct journal *j, uint64_t *last)
+{
+	int r = ring_open(&j->ring, j->dirfd);
+	struct item *item;
+
+	if (r == -ENOMEM || r == -EIO)
+		return r;
+	if (r)
+		return 0;
+	r = ring_replay(j->ring, queue_again, j);
+	list_for_each (item, &j->queue, link)
+		*last = item->seq > *last ? item->seq : *last;
+	return r;
+}
+
 int journal_open(struct journal **out, const struct journal_options *options)
 {
 	struct journal *j = calloc(1, sizeof(*j));
+	uint64_t last = 0;
 	int r;
 
 	if (!j)
@@ -94,6 +118,7 @@ int journal_open(struct journal **out, const struct journal_options *options)
 	j->queue_max_bytes = options->queue_max_bytes ?: QUEUE_MAX_BYTES;
 	j->store.dirfd = -1;
 	atomic_store(&j->oldest_seq, UINT64_MAX);
+	atomic_store(&j->oldest_loose, UINT64_MAX);
 	atomic_store(&j->oldest_unsynced, UINT64_MAX);
 	list_init(&j->queue);
 	list_init(&j->batch);
@@ -107,8 +132,13 @@ int journal_open(struct journal **out, const struct journal_options *options)
 	if (!r)
 		r = open_database(j);
 	if (!r)
+		r = replay(j, &last);
+	if (!r)
 		r = writer_start(j);
+	if (!r && last)
+		r = journal_wait(j, last); /* whoever asks from now on finds them */
 	if (r) {
+		writer_stop(j);
 		free_journal(j);
 		return r;
 	}
@@ -167,6 +197,16 @@ int journal_rename_folder(struct journal *j, uint64_t seq, const char *from,
 	atomic_fetch_add(&j->moves_waiting, 1);
 	atomic_store(&j->has_moves, true);
 	return queue_put(j, item, NULL, QUEUE_WAIT);
+}
+
+bool journal_is_kept(struct journal *j, uint64_t seq)
+{
+	return atomic_load(&j->oldest_loose) > seq;
+}
+
+int journal_keep(struct journal *j, uint64_t seq)
+{
+	return journal_is_kept(j, seq) ? 0 : journal_wait(j, seq);
 }
 
 bool journal_is_written(struct journal *j, uint64_t seq)

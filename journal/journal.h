@@ -187,7 +187,12 @@ must_check int journal_append(
 must_check int journal_wait(struct journal *j, uint64_t seq);
 bool journal_is_written(struct journal *j, uint64_t seq);
 
-/* The same, and on stable storage (for fsync). */
+/* The same, without waiting for rows whose versions are kept elsewhere until they are
+ * written (journal/ring.h): what was there before may be overwritten. */
+must_check int journal_keep(struct journal *j, uint64_t seq);
+bool journal_is_kept(struct journal *j, uint64_t seq);
+
+/* Rows are written, and on stable storage (for fsync). */
 must_check int journal_sync(struct journal *j, uint64_t seq);
 bool journal_is_synced(struct journal *j, uint64_t seq);
 /* Nobody waits for it, but it is to be so soon. */

@@ -144,12 +144,28 @@ static int last_number(struct db *db, int64_t path_id, uint64_t *number)
 	return r < 0 ? r : 0;
 }
 
+/* 1 when the row of a version is there. */
+static int is_written(struct db *db, uint64_t seq)
+{
+	auto_stmt *s = NULL;
+	int r = db_stmt(db, STMT_VERSION_SEQ, &s);
+
+	if (r)
+		return r;
+	bind_int(s, 1, seq);
+	return db_step(db, s);
+}
+
 static int write_version(struct journal *j, struct item *item, struct tally *t)
 {
 	const struct version *v = &item->version;
 	struct version_ids ids = {0};
 	uint64_t number;
-	int r = path_intern(j->db, v->path, v->path_len, &ids.path);
+	int r = item->replayed ? is_written(j->db, v->seq) : 0;
+
+	if (r)
+		return r < 0 ? r : 0;
+	r = path_intern(j->db, v->path, v->path_len, &ids.path);
 
 	if (!r && v->from_path && v->from_path_len > 0)
 		r = path_intern(j->db, v->from_path, v->from_path_len, &ids.from);

@@ -82,6 +82,7 @@
 		" content_id, size, mode, uid, gid, mtime_ns, time_ns, author_id,"         \
 		" writer_id, from_id, from_number) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7,"    \
 		" ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)")                   \
+	X(VERSION_SEQ, "SELECT 1 FROM version WHERE seq = ?1 LIMIT 1")                     \
 	X(VERSION_LAST, "SELECT number FROM version WHERE path_id = ?1"                    \
 			" ORDER BY number DESC LIMIT 1")                                   \
 	X(VERSION_BEFORE, SQL_VERSION "WHERE v.path_id = ?1 AND v.seq < ?2 ORDER BY "      \

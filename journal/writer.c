@@ -95,6 +95,48 @@ static int wait_for_room(
 	}
 }
 
+/* Does the item speak of a version that kill -9 would lose? Then it is lost with that. */
+static bool rests_on_loose(const struct journal *j, const struct item *item)
+{
+	uint64_t loose = atomic_load(&j->oldest_loose);
+
+	if (item->content.patch)
+		return item->content.patch->base_seq >= loose;
+	return !item->has_capture && item->version.has_content && loose != UINT64_MAX;
+}
+
+/* Lock held. */
+static void keep(struct journal *j, struct item *item)
+{
+	if (item->kind == ITEM_VERSION && !rests_on_loose(j, item) &&
+		ring_put(j->ring, item))
+		return;
+	if ((item->kind == ITEM_VERSION || item->kind == ITEM_FOLDER) &&
+		item->seq < atomic_load(&j->oldest_loose))
+		atomic_store(&j->oldest_loose, item->seq);
+}
+
+/* Lock held. */
+static void enqueue(struct journal *j, struct item *item)
+{
+	if (item->has_capture)
+		table_insert(&j->contents, &item->by_content,
+			content_key(item->content.hash, item->content.size));
+	list_append(&j->queue, &item->link);
+	j->n_queue++;
+	j->put_count++;
+	j->queue_bytes += item->cost;
+	if (item->seq < atomic_load(&j->oldest_seq))
+		atomic_store(&j->oldest_seq, item->seq);
+}
+
+void queue_replayed(struct journal *j, struct item *item)
+{
+	pthread_mutex_lock(&j->lock);
+	enqueue(j, item);
+	pthread_mutex_unlock(&j->lock);
+}
+
 int queue_put(
 	struct journal *j, struct item *item, struct capture *c, enum queue_policy policy)
 {
@@ -113,17 +155,10 @@ int queue_put(
 		item_free(item);
 		return r;
 	}
-	if (item->has_capture)
-		table_insert(&j->contents, &item->by_content,
-			content_key(item->content.hash, item->content.size));
 	wake = j->n_queue == 0 || j->n_queue + 1 == LINGER_ROWS ||
 	       j->queue_bytes + item->cost >= BATCH_BYTES;
-	list_append(&j->queue, &item->link);
-	j->n_queue++;
-	j->put_count++;
-	j->queue_bytes += item->cost;
-	if (item->seq < atomic_load(&j->oldest_seq))
-		atomic_store(&j->oldest_seq, item->seq);
+	keep(j, item);
+	enqueue(j, item);
 	if (wake)
 		writer_wake(j);
 	pthread_mutex_unlock(&j->lock);
@@ -262,14 +297,18 @@ static void take_batch(struct journal *j)
 
 static void find_oldest(struct journal *j)
 {
-	uint64_t oldest = UINT64_MAX;
+	uint64_t oldest = UINT64_MAX, loose = UINT64_MAX;
 	struct item *item;
 
 	list_for_each (item, &j->queue, link) {
 		if (item->seq < oldest)
 			oldest = item->seq;
+		if (item->seq < loose && !item->kept_until &&
+			(item->kind == ITEM_VERSION || item->kind == ITEM_FOLDER))
+			loose = item->seq;
 	}
 	atomic_store(&j->oldest_seq, oldest);
+	atomic_store(&j->oldest_loose, loose);
 }
 
 static void free_items(struct list *items)
@@ -297,6 +336,7 @@ static void release_batch(struct journal *j)
 		if (item->kind == ITEM_FOLDER)
 			atomic_fetch_sub(&j->moves_waiting, 1);
 		j->queue_bytes -= item->cost;
+		ring_release(j->ring, item->kept_until);
 		list_remove(&item->link);
 		list_append(&written, &item->link);
 	}
@@ -465,6 +505,17 @@ int writer_start(struct journal *j)
 	return -r;
 }
 
+/* The others come back when the journal is opened again. */
+static size_t count_loose(struct list *items)
+{
+	struct item *item;
+	size_t n = 0;
+
+	list_for_each (item, items, link)
+		n += !item->kept_until;
+	return n;
+}
+
 void writer_stop(struct journal *j)
 {
 	size_t left;
@@ -477,7 +528,7 @@ void writer_stop(struct journal *j)
 	pthread_mutex_unlock(&j->lock);
 	pthread_join(j->thread, NULL);
 	j->thread_runs = false;
-	left = j->n_queue + j->n_batch;
+	left = count_loose(&j->queue) + count_loose(&j->batch);
 	if (left > 0)
 		log_error("journal: %zu rows could not be written (%s) and are lost", left,
 			strerrordesc_np(-atomic_load(&j->health)));

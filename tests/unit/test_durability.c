@@ -215,7 +215,8 @@ static void test_a_large_content_on_a_full_disk(void)
 	fixture_done(&f);
 }
 
-/* Closing on a disk that stays full comes to an end. */
+/* Closing on a disk that stays full comes to an end; what was queued is kept, and written
+ * when the journal is opened again. */
 static void test_close_gives_up_on_a_failing_disk(void)
 {
 	struct disk disk = {0};
@@ -235,7 +236,7 @@ static void test_close_gives_up_on_a_failing_disk(void)
 	CHECK(atomic_load(&disk.commits) > tries); /* the last try */
 	atomic_store(&disk.commit, 0);
 	fixture_open(&f);
-	CHECK_EQ(head_number(&f, "a"), 1);
+	CHECK_EQ(head_number(&f, "a"), 2);
 	fixture_done(&f);
 }
 

@@ -318,7 +318,7 @@ int file_load_head(struct workspace *ws, struct file *f, const char *path, size_
 		return 0;
 	}
 	r = several ? journal_wait(ws->journal, f->submitted_seq) : 0;
-	if (r == 0)
+	if (r == 0 && journal_may_have(ws->journal, path, len))
 		r = journal_head(ws->journal, path, len, &row);
 	if (r < 0)
 		return r;

@@ -13,6 +13,7 @@
 #include "journal/db.h"
 #include "journal/item.h"
 #include "journal/journal.h"
+#include "journal/known.h"
 #include "journal/ring.h"
 #include "journal/store.h"
 
@@ -63,6 +64,7 @@ struct journal {
 	sqlite3_vfs vfs;
 	bool vfs_registered;
 	struct store store;
+	struct known known;
 	struct db *db; /* the writer's thread only, once it runs */
 	pthread_t thread;
 	bool thread_runs;

@@ -64,6 +64,7 @@ static int open_database(struct journal *j)
 
 static void free_journal(struct journal *j)
 {
+	known_done(&j->known);
 	pool_done(j);
 	db_free(j->db);
 	if (j->vfs_registered)
@@ -137,6 +138,8 @@ int journal_open(struct journal **out, const struct journal_options *options)
 		r = writer_start(j);
 	if (!r && last)
 		r = journal_wait(j, last); /* whoever asks from now on finds them */
+	if (!r)
+		known_init(&j->known, j);
 	if (r) {
 		writer_stop(j);
 		free_journal(j);
@@ -151,6 +154,7 @@ void journal_close(struct journal *j)
 	if (!j)
 		return;
 	writer_stop(j);
+	known_done(&j->known);
 	pool_done(j);
 	if (atomic_load(&j->health) == 0) {
 		numbers_return(j);
@@ -172,6 +176,7 @@ int journal_append(struct journal *j, const struct version *v, struct capture *c
 	assert(v->path && v->path_len > 0 && v->number > 0 && v->seq > 0);
 	assert(v->kind < VERSION_KINDS);
 	assert(!c || (c->size == v->size && hash128_equal(c->hash, v->content)));
+	known_add(&j->known, v->path, v->path_len);
 	item = item_of_version(v);
 	return item ? queue_put(j, item, c, QUEUE_WAIT) : -ENOMEM;
 }
@@ -196,6 +201,7 @@ int journal_rename_folder(struct journal *j, uint64_t seq, const char *from,
 	/* Before it is queued: whoever asks from now on looks, and waits for the row. */
 	atomic_fetch_add(&j->moves_waiting, 1);
 	atomic_store(&j->has_moves, true);
+	known_add_folder(&j->known, to, to_len);
 	return queue_put(j, item, NULL, QUEUE_WAIT);
 }
 
@@ -207,6 +213,11 @@ bool journal_is_kept(struct journal *j, uint64_t seq)
 int journal_keep(struct journal *j, uint64_t seq)
 {
 	return journal_is_kept(j, seq) ? 0 : journal_wait(j, seq);
+}
+
+bool journal_may_have(struct journal *j, const char *path, size_t len)
+{
+	return known_may_have(&j->known, path, len);
 }
 
 bool journal_is_written(struct journal *j, uint64_t seq)

@@ -217,6 +217,10 @@ void version_row_done(struct version_row *row);
 must_check int journal_head(
 	struct journal *j, const char *path, size_t len, struct version_row *row);
 
+/* False: no version of the path was ever queued, here or under another name; without asking
+ * the disk. True says nothing. */
+bool journal_may_have(struct journal *j, const char *path, size_t len);
+
 /* 1 or 0. Also under the name a path had before its folder was renamed, or has now. */
 must_check int journal_version(struct journal *j, const char *path, size_t len,
 	uint64_t number, struct version_row *row);
@@ -255,15 +259,16 @@ must_check int journal_names(
 /* ---- the tree at a moment of the past: a seq, everything up to which had happened ---- */
 
 enum past_answer {
-	PAST_ABSENT = 0,    /* nothing was there */
-	PAST_VERSION = 1,   /* what row tells of, with its mode and, unless a folder, content */
-	PAST_UNCHANGED = 2, /* nothing was recorded of it, then or later: if there is anything
-			       at its path of today, that is what was there */
+	PAST_ABSENT = 0, /* nothing was there */
+	PAST_VERSION =
+		1, /* what row tells of, with its mode and, unless a folder, content */
+	PAST_UNCHANGED = 2, /* nothing was recorded of it, then or later: if there is
+			       anything at its path of today, that is what was there */
 };
 
 struct past {
 	struct version_row row; /* PAST_VERSION alone */
-	char *now;		/* PAST_UNCHANGED alone: the path of today, NUL-terminated */
+	char *now; /* PAST_UNCHANGED alone: the path of today, NUL-terminated */
 	size_t now_len;
 };
 
@@ -273,8 +278,8 @@ void past_done(struct past *past);
  * version up to then; where there is none, its INITIAL one of later (V2), or that its
  * folder was removed later; renames of folders are looked through in both directions.
  * Rows still queued are written first where that may matter (200 ms at most). */
-must_check int journal_past(struct journal *j, const char *path, size_t len, uint64_t seq,
-	struct past *past);
+must_check int journal_past(
+	struct journal *j, const char *path, size_t len, uint64_t seq, struct past *past);
 
 /* The path of today of what was at that path at the moment: renames of folders and of the
  * file itself since then are followed. 1: if there is anything, it is that; 0: another

@@ -77,6 +77,7 @@ struct session {
 	int64_t checkpoint_ns; /* when it is due, boot clock */
 	struct dirty ranges;   /* what changed since the version base_seq */
 	uint64_t base_seq;
+	bool unverified; /* nobody knows yet whether the file was its newest version */
 };
 
 struct file {

@@ -225,8 +225,9 @@ static bool may_write_on(const struct file *f, const struct handle *h)
  */
 static void note_write(const struct op *op, const struct handle *h, struct file *f)
 {
-	if (!h->append || op->fi.writepage)
-		session_will_write(op->ws, f, (uint64_t)op->offset, op->size);
+	bool appends = h->append && !op->fi.writepage;
+
+	session_will_write(op->ws, f, appends ? INT64_MAX : (uint64_t)op->offset, op->size);
 }
 
 /* f is locked. The bytes written, or -errno. */

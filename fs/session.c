@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "fs/capture.h"
 #include "fs/contents.h"
 #include "fs/external.h"
 #include "fs/handle.h"
@@ -124,7 +125,7 @@ int session_record(struct workspace *ws, struct file *f, const struct process *p
 	head_advance(ws, f, p, v);
 	/* Whoever has looked at the file himself may say more. */
 	f->witness.seq = 0;
-	dirty_all(&f->session.ranges);
+	session_will_change_all(f);
 	f->submitted_seq = v->seq;
 	policy_file_changed(ws, path, path_len);
 	if (p && makes_content(v->kind) &&
@@ -135,162 +136,20 @@ int session_record(struct workspace *ws, struct file *f, const struct process *p
 	return 0;
 }
 
-/* ---- what changed (V6) ---- */
-
-static int open_for_capture(struct workspace *ws, struct inode *inode)
-{
-	int fd = inode_open(ws, inode, O_RDONLY | O_NOATIME);
-
-	return fd == -EPERM ? inode_open(ws, inode, O_RDONLY) : fd;
-}
-
-static bool same_time(struct timespec a, struct timespec b)
-{
-	return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec;
-}
-
-/* st is of what the head's content was captured from. */
-static void witness_set(struct file *f, const struct stat *st)
-{
-	f->witness = (struct witness){
-		.seq = f->head.seq,
-		.dev = st->st_dev,
-		.ino = st->st_ino,
-		.size = (uint64_t)st->st_size,
-		.mtime = st->st_mtim,
-		.ctime = st->st_ctim,
-	};
-}
-
-/* Is the file still what its newest version was captured from? */
-static bool witness_agrees(const struct file *f, const struct stat *st)
-{
-	const struct witness *w = &f->witness;
-
-	return w->seq && w->seq == f->head.seq && f->head.exists && !f->head.gone &&
-	       f->head.has_hash && f->head.size == w->size && w->dev == st->st_dev &&
-	       w->ino == st->st_ino && w->size == (uint64_t)st->st_size &&
-	       same_time(w->mtime, st->st_mtim) && same_time(w->ctime, st->st_ctim);
-}
-
-/* From here on changes are told as they come. */
-static void ranges_begin(struct file *f)
-{
-	dirty_begin(&f->session.ranges, f->head.size);
-	f->session.base_seq = f->head.seq;
-}
-
-struct opener {
-	struct workspace *ws;
-	struct inode *inode;
-};
-
-static int open_opener(void *ctx)
-{
-	const struct opener *o = ctx;
-
-	return o->inode ? open_for_capture(o->ws, o->inode) : -ENOENT;
-}
-
-void session_will_write(struct workspace *ws, struct file *f, uint64_t at, uint64_t len)
-{
-	struct opener o = {ws, f->inode};
-
-	dirty_note(&f->session.ranges, at, len, open_opener, &o);
-}
-
-void session_will_resize(struct workspace *ws, struct file *f, uint64_t size)
-{
-	struct opener o = {ws, f->inode};
-
-	dirty_resize(&f->session.ranges, size, open_opener, &o);
-}
-
-void session_will_change_all(struct file *f)
-{
-	dirty_all(&f->session.ranges);
-}
-
-/* ---- captures ---- */
-
-static void count_capture(struct workspace *ws, const struct capture *c)
-{
-	count(ws, captures);
-	if (capture_is_patch(c))
-		count(ws, captures_partial);
-	else
-		count(ws, captures_whole);
-	count_add(ws, bytes_captured, capture_bytes(c));
-}
-
-static int capture_regular(
-	struct workspace *ws, const struct file *f, int fd, struct capture *out)
-{
-	auto_free struct extent *extents = NULL;
-	struct capture_base base = {.seq = f->head.seq, .hash = f->head.hash};
-	int r;
-
-	if (f->session.base_seq != f->head.seq ||
-		!dirty_base(&f->session.ranges, &base, &extents))
-		r = journal_capture(ws->journal, fd, out);
-	else
-		r = journal_capture_change(ws->journal, fd, &base, out);
-	return r;
-}
-
-/* Content and attributes of what the file is now; a symlink's content is its target. */
-static int capture_inode(struct workspace *ws, struct file *f, bool raise, struct stat *st,
-	struct capture *out, bool *raised)
-{
-	struct inode *inode = f->inode;
-	auto_close int fd = -1;
-	int r;
-
-	*raised = false;
-	if (S_ISLNK(inode->type)) {
-		char target[PATH_MAX];
-		int at = inode_fd_get(ws, inode);
-		ssize_t n;
-
-		if (at < 0)
-			return at;
-		r = fstat(at, st) < 0 ? -errno : 0;
-		n = readlinkat(at, "", target, sizeof(target));
-		if (n < 0)
-			r = -errno;
-		inode_fd_put(inode);
-		return r < 0 ? r : journal_capture_bytes(target, (size_t)n, out);
-	}
-	fd = open_for_capture(ws, inode);
-	if (fd < 0)
-		return fd;
-	if (fstat(fd, st) < 0)
-		return -errno;
-	if (raise && session_raise_mtime(fd, &f->head, st)) {
-		*raised = true;
-		if (fstat(fd, st) < 0) /* its ctime as well */
-			return -errno;
-	}
-	r = capture_regular(ws, f, fd, out);
-	if (r == 0)
-		count_capture(ws, out);
-	return r;
-}
-
 int session_record_found(struct workspace *ws, struct file *f, const char *path,
 	size_t path_len, struct version *v)
 {
 	struct capture content = CAPTURE_NONE;
 	bool raised = false;
 	struct stat st;
-	int r = capture_inode(ws, f, v->kind != VERSION_INITIAL, &st, &content, &raised);
+	int r = capture_file(ws, f, v->kind != VERSION_INITIAL, &st, &content, &raised);
 
 	if (r < 0)
 		return r;
 	r = session_record(ws, f, NULL, path, path_len, &st, v, &content);
 	capture_done(&content);
 	if (r == 0)
-		witness_set(f, &st);
+		capture_witness(f, &st);
 	if (raised)
 		notify_attr(ws, f->inode);
 	return r;
@@ -372,7 +231,7 @@ static void session_close(struct workspace *ws, struct file *f)
 	f->session.merged = false;
 	f->session.closed = f->session.synced = false;
 	f->session.slot = INTENT_NONE;
-	dirty_end(&f->session.ranges);
+	session_will_change_all(f);
 	file_put(ws, f); /* not the last: the caller holds one */
 }
 
@@ -452,8 +311,7 @@ static void look_at_file(struct workspace *ws, struct file *f, const struct chan
 
 	if (!c->inode || inode_stat(ws, c->inode, &st) < 0)
 		return;
-	if (witness_agrees(f, &st))
-		ranges_begin(f);
+	capture_begin(f, &st);
 	/* S12: a touch since the newest version is what readers have seen of it. */
 	if (f->head.mtime_ns && mtime_ns(&st) > f->head.mtime_ns)
 		f->head.mtime_ns = mtime_ns(&st);
@@ -559,7 +417,7 @@ static int record_session(struct workspace *ws, struct file *f, const char *path
 	struct stat st;
 	int r = file_load_head(ws, f, path, path_len);
 
-	r = r < 0 ? r : capture_inode(ws, f, true, &st, &content, &raised);
+	r = r < 0 ? r : capture_file(ws, f, true, &st, &content, &raised);
 	if (r < 0)
 		return r;
 	same = is_head(f, &content);
@@ -579,8 +437,8 @@ static int record_session(struct workspace *ws, struct file *f, const char *path
 		external_touched(f, &st);
 	capture_done(&content);
 	if (r == 0) {
-		witness_set(f, &st);
-		ranges_begin(f);
+		capture_witness(f, &st);
+		capture_follow(f);
 	}
 	if (raised)
 		notify_attr(ws, f->inode);

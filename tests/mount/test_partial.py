@@ -134,6 +134,27 @@ def test_the_state_before_the_mount_is_what_the_first_edit_builds_on(unmounted):
     check_newest(unmounted, "f", data)
 
 
+@pytest.mark.parametrize("how", ["write", "append", "cut"])
+def test_after_a_restart_as_well(workspace, how):  # V6
+    data = bytearray(random.Random(5).randbytes(500 * KIB))
+    path = made(workspace, "f", data)
+    workspace.remount()
+    path.read_bytes()  # nothing is remembered as read (S3)
+    workspace.settle(20)
+    with Counted(workspace) as cost:
+        if how == "write":
+            write_at(path, 9000, b"w" * 50)
+            data[9000:9050] = b"w" * 50
+        elif how == "append":
+            append(path, b"more")
+            data += b"more"
+        else:
+            os.truncate(path, 400 * KIB)
+            del data[400 * KIB :]
+    assert (cost.partial, cost.whole) == (1, 0) and cost.bytes <= 50
+    check_newest(workspace, "f", data)
+
+
 def test_many_writes_of_one_session_take_their_blocks(workspace):  # V6
     rng = random.Random(3)
     data = bytearray(rng.randbytes(16 * MIB))

@@ -1,0 +1,186 @@
+#include "fs/capture.h"
+
+#include <fcntl.h>
+#include <limits.h>
+#include <unistd.h>
+
+#include "fs/inode.h"
+#include "fs/session.h"
+#include "fs/workspace.h"
+
+static int open_for_capture(struct workspace *ws, struct inode *inode)
+{
+	int fd = inode_open(ws, inode, O_RDONLY | O_NOATIME);
+
+	return fd == -EPERM ? inode_open(ws, inode, O_RDONLY) : fd;
+}
+
+static bool same_time(struct timespec a, struct timespec b)
+{
+	return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec;
+}
+
+void capture_witness(struct file *f, const struct stat *st)
+{
+	f->witness = (struct witness){
+		.seq = f->head.seq,
+		.dev = st->st_dev,
+		.ino = st->st_ino,
+		.size = (uint64_t)st->st_size,
+		.mtime = st->st_mtim,
+		.ctime = st->st_ctim,
+	};
+}
+
+/* Is the file still what its newest version was captured from? */
+static bool capture_agrees(const struct file *f, const struct stat *st)
+{
+	const struct witness *w = &f->witness;
+
+	return w->seq && w->seq == f->head.seq && f->head.exists && !f->head.gone &&
+	       f->head.has_hash && f->head.size == w->size && w->dev == st->st_dev &&
+	       w->ino == st->st_ino && w->size == (uint64_t)st->st_size &&
+	       same_time(w->mtime, st->st_mtim) && same_time(w->ctime, st->st_ctim);
+}
+
+void capture_follow(struct file *f)
+{
+	dirty_begin(&f->session.ranges, f->head.size);
+	f->session.base_seq = f->head.seq;
+}
+
+/* Large enough that copying it would cost more than reading it. */
+static bool may_be_the_head(const struct file *f, const struct stat *st)
+{
+	return f->head.exists && !f->head.gone && f->head.has_hash &&
+	       S_ISREG(st->st_mode) && f->head.size == (uint64_t)st->st_size &&
+	       f->head.size > DIGEST_FLAT_MAX;
+}
+
+void capture_begin(struct file *f, const struct stat *st)
+{
+	f->session.unverified = false;
+	if (capture_agrees(f, st))
+		capture_follow(f);
+	else
+		f->session.unverified = may_be_the_head(f, st);
+}
+
+struct opener {
+	struct workspace *ws;
+	struct inode *inode;
+};
+
+static int open_opener(void *ctx)
+{
+	const struct opener *o = ctx;
+
+	return o->inode ? open_for_capture(o->ws, o->inode) : -ENOENT;
+}
+
+/* Nobody here has seen it captured (an earlier daemon did): is it what its newest version
+ * says? Asked once, before its first change. */
+static void verify(struct workspace *ws, struct file *f)
+{
+	auto_close int fd = -1;
+	struct hash128 digest;
+	uint64_t size;
+
+	if (!f->session.unverified)
+		return;
+	f->session.unverified = false;
+	if (f->session.dirty || !f->inode)
+		return;
+	fd = open_for_capture(ws, f->inode);
+	if (fd >= 0 && digest_fd(fd, &digest, &size) == 0 && size == f->head.size &&
+		hash128_equal(digest, f->head.hash))
+		capture_follow(f);
+}
+
+void session_will_write(struct workspace *ws, struct file *f, uint64_t at, uint64_t len)
+{
+	struct opener o = {ws, f->inode};
+
+	verify(ws, f);
+	dirty_note(&f->session.ranges, at, len, open_opener, &o);
+}
+
+void session_will_resize(struct workspace *ws, struct file *f, uint64_t size)
+{
+	struct opener o = {ws, f->inode};
+
+	if (size > 0)
+		verify(ws, f);
+	dirty_resize(&f->session.ranges, size, open_opener, &o);
+}
+
+void session_will_change_all(struct file *f)
+{
+	f->session.unverified = false;
+	dirty_all(&f->session.ranges);
+}
+
+/* ---- captures ---- */
+
+static void count_capture(struct workspace *ws, const struct capture *c)
+{
+	count(ws, captures);
+	if (capture_is_patch(c))
+		count(ws, captures_partial);
+	else
+		count(ws, captures_whole);
+	count_add(ws, bytes_captured, capture_bytes(c));
+}
+
+static int capture_regular(
+	struct workspace *ws, const struct file *f, int fd, struct capture *out)
+{
+	auto_free struct extent *extents = NULL;
+	struct capture_base base = {.seq = f->head.seq, .hash = f->head.hash};
+	int r;
+
+	if (f->session.base_seq != f->head.seq ||
+		!dirty_base(&f->session.ranges, &base, &extents))
+		r = journal_capture(ws->journal, fd, out);
+	else
+		r = journal_capture_change(ws->journal, fd, &base, out);
+	return r;
+}
+
+int capture_file(struct workspace *ws, struct file *f, bool raise, struct stat *st,
+	struct capture *out, bool *raised)
+{
+	struct inode *inode = f->inode;
+	auto_close int fd = -1;
+	int r;
+
+	*raised = false;
+	if (S_ISLNK(inode->type)) {
+		char target[PATH_MAX];
+		int at = inode_fd_get(ws, inode);
+		ssize_t n;
+
+		if (at < 0)
+			return at;
+		r = fstat(at, st) < 0 ? -errno : 0;
+		n = readlinkat(at, "", target, sizeof(target));
+		if (n < 0)
+			r = -errno;
+		inode_fd_put(inode);
+		return r < 0 ? r : journal_capture_bytes(target, (size_t)n, out);
+	}
+	fd = open_for_capture(ws, inode);
+	if (fd < 0)
+		return fd;
+	if (fstat(fd, st) < 0)
+		return -errno;
+	if (raise && session_raise_mtime(fd, &f->head, st)) {
+		*raised = true;
+		if (fstat(fd, st) < 0) /* its ctime as well */
+			return -errno;
+	}
+	r = capture_regular(ws, f, fd, out);
+	if (r == 0)
+		count_capture(ws, out);
+	return r;
+}

@@ -1,0 +1,31 @@
+/*
+ * capture.h - what a file is now, taken at the cost of what changed since its newest
+ * version (V6).
+ *
+ * The calls that tell what is about to change are session.h's (session_will_…). All calls
+ * with the file's lock held. They may block on disk. -errno.
+ */
+#ifndef STOMP_FS_CAPTURE_H
+#define STOMP_FS_CAPTURE_H
+
+#include <sys/stat.h>
+
+#include "fs/file.h"
+
+/* st is of what the head's content was captured from. */
+void capture_witness(struct file *f, const struct stat *st);
+
+/* A session begins on a file that is so. Where it still is what its newest version was
+ * captured from, changes are followed from here on; where that is not known, because
+ * another daemon captured it, the first change finds out. */
+void capture_begin(struct file *f, const struct stat *st);
+
+/* The file is as its head: changes are followed from here on. */
+void capture_follow(struct file *f);
+
+/* Content and attributes of what the file is now; a symlink's content is its target. raise:
+ * its mtime goes above that of the head first (S12), and *raised tells so. */
+must_check int capture_file(struct workspace *ws, struct file *f, bool raise,
+	struct stat *st, struct capture *out, bool *raised);
+
+#endif

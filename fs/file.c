@@ -311,13 +311,17 @@ int file_load_head(struct workspace *ws, struct file *f, const char *path, size_
 	struct current content = f->head.content;
 	bool several = f->head.several || (f->inode && inode_has_several_links(f->inode));
 	struct hash128 hash = hash128_bytes(path, len);
+	bool known;
 	int r;
 
-	if (f->head.loaded && (!several || hash128_equal(hash, f->head.path))) {
+	if (f->head.loaded && hash128_equal(hash, f->head.path)) {
 		f->head.several = several;
 		return 0;
 	}
-	r = several ? journal_wait(ws->journal, f->submitted_seq) : 0;
+	/* Another of its names, or a folder above it was renamed: there the path may have had
+	 * numbers of its own. What is submitted under the old one must be found. */
+	known = several || f->head.loaded;
+	r = known ? journal_wait(ws->journal, f->submitted_seq) : 0;
 	if (r == 0 && journal_may_have(ws->journal, path, len))
 		r = journal_head(ws->journal, path, len, &row);
 	if (r < 0)
@@ -333,7 +337,7 @@ int file_load_head(struct workspace *ws, struct file *f, const char *path, size_
 		return 0;
 	head_from_version(ws, &f->head, &row.v);
 	head_find_content(ws, &f->head, &row.v);
-	if (several && content.seq)
+	if (known && content.seq)
 		f->head.content = content;
 	if (row.v.number > 1 && journal_version(ws->journal, row.v.path, row.v.path_len,
 					row.v.number - 1, &before) == 1) {

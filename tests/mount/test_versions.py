@@ -411,3 +411,22 @@ def test_putting_back_what_one_knows_is_gone_is_a_decision(workspace, writer):  
     alice.writefile("f", b"three\n")
     rows = sorted(workspace.log("f"), key=lambda r: r["number"])
     assert "decision" not in rows[-1]["flags"]
+
+
+def test_a_folder_renamed_to_where_there_was_history_counts_on(workspace, writer):  # V1, V3
+    """Numbers of a path are never given twice, also when a folder brings a file there."""
+    alice = writer("alice")
+    for folder, count in (("a", 2), ("b", 5)):
+        alice.mkdir(folder)
+        for i in range(count):
+            alice.writefile(f"{folder}/x", b"%s %d" % (folder.encode(), i))
+    alice.unlink("b/x")
+    alice.rmdir("b")
+    alice.rename("a", "b")
+    alice.writefile("b/x", b"after")
+    alice.writefile("b/x", b"and once more")
+    numbers = [v["number"] for v in workspace.log("b/x") if v["path"] == "b/x"]
+    assert numbers == sorted(set(numbers)), workspace.log("b/x")
+    assert workspace.version("b/x", numbers[-1]) == b"and once more"
+    assert workspace.version("b/x", numbers[-2]) == b"after"
+    assert "has a version" not in workspace.daemon_log()

@@ -1,7 +1,7 @@
 /*
- * retire.h - intents that may be freed once their version is written (V4).
+ * retire.h - intents that may be freed once their version is kept or written (V4).
  *
- * A version row is queued before its intent is given up; until the row is written, a
+ * A version row is queued before its intent is given up; until it is kept or written, a
  * crash still needs the intent. Thread-safe.
  */
 #ifndef STOMP_FS_RETIRE_H

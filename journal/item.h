@@ -25,7 +25,7 @@ struct item {
 	struct table_node by_content; /* when has_capture: in the queue's table */
 	enum item_kind kind;
 	uint64_t seq;
-	size_t cost; /* bytes it counts for in the queue */
+	size_t cost;	     /* bytes it counts for in the queue */
 	uint64_t kept_until; /* its end in the ring; 0: kill -9 would lose it */
 	bool replayed;	     /* from a daemon that was killed: its row may be there */
 	bool has_capture;

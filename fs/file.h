@@ -88,6 +88,8 @@ struct file {
 	int64_t linger_ns; /* not used while a handle is open */
 	struct head head;
 	uint64_t submitted_seq; /* the newest row handed to the journal */
+	bool must_sync;		/* and that of a session that was fsynced: on stable storage
+				   before anything overwrites what it tells of */
 	struct observations seen;
 	struct witness witness;
 	struct session session;

@@ -290,7 +290,7 @@ static int record_mode(struct op *op, struct inode *inode, bool before)
 	v.base_number = f->head.number;
 	r = session_record(op->ws, f, op_by(op), path.data, path.len, &st, &v, NULL);
 	if (r == 0)
-		r = journal_keep(op->ws->journal, v.seq); /* V4: no intent speaks of it */
+		session_await_row(op->ws, v.seq);
 out:
 	file_unlock(f);
 	file_put(op->ws, f);
@@ -318,7 +318,9 @@ static int record_folder_locked(struct op *op, struct file *f, const struct buf 
 	if (r >= 0)
 		r = session_record(
 			op->ws, f, op_by(op), path->data, path->len, st, &v, NULL);
-	return r < 0 ? r : journal_wait(j, v.seq); /* V4 */
+	if (r == 0)
+		session_await_row(op->ws, v.seq);
+	return r < 0 ? r : 0;
 }
 
 /* V3 for a folder, which has no session: its history is that of its name. */

@@ -17,8 +17,9 @@ static int record_name(struct op *op, struct file *f, const struct buf *path,
 	if (r == 0)
 		r = session_record(
 			op->ws, f, op_by(op), path->data, path->len, st, v, content);
-	/* V4: no intent speaks of it, so the row itself must be there. */
-	return r < 0 ? r : journal_wait(op->ws->journal, v->seq);
+	if (r == 0)
+		session_await_row(op->ws, v->seq);
+	return r;
 }
 
 /* Does the policy record what happens at this path? V7: refuse while it cannot. */

@@ -41,13 +41,9 @@ static int unlink_one_name(struct op *op, struct inode *parent, struct inode *in
 	struct file *f, const struct buf *path)
 {
 	struct version v = {.kind = VERSION_DELETE, .epoch = f->lease.epoch};
-	struct file *name;
-	int r = remove_backing(op, parent, 0);
+	struct file *name = file_of_name(op->ws, parent, op->name);
+	int r;
 
-	if (r < 0)
-		return r;
-	inode_link_remove(op->ws, inode, parent, op->name);
-	name = file_of_name(op->ws, parent, op->name);
 	if (!name)
 		return -ENOMEM;
 	pthread_mutex_lock(&name->lock);
@@ -57,8 +53,14 @@ static int unlink_one_name(struct op *op, struct inode *parent, struct inode *in
 		r = journal_wait(op->ws->journal, name->submitted_seq);
 	name->head.loaded = false;
 	if (r == 0)
+		r = file_load_head(op->ws, name, path->data, path->len);
+	if (r == 0)
+		r = remove_backing(op, parent, 0);
+	if (r == 0) {
+		inode_link_remove(op->ws, inode, parent, op->name);
 		r = session_record(
 			op->ws, name, op_by(op), path->data, path->len, NULL, &v, NULL);
+	}
 	file_unlock(name);
 	file_park(op->ws, name, parent, op->name);
 	return r;
@@ -171,8 +173,8 @@ int record_rmdir(struct op *op, struct inode *parent, const char *name,
 		if (r == 0)
 			r = session_record(
 				op->ws, f, op_by(op), path->data, path->len, st, &v, NULL);
-		if (r == 0) /* V4: no intent speaks of it */
-			r = journal_wait(op->ws->journal, v.seq);
+		if (r == 0)
+			session_await_row(op->ws, v.seq);
 	}
 	file_unlock(f);
 	file_park(op->ws, f, parent, name);

@@ -93,7 +93,9 @@ static int journal_folder(struct rename *rn, const struct buf *from, const struc
 	if (r == 0)
 		r = journal_rename_folder(rn->ws->journal, seq, from->data, from->len,
 			to->data, to->len, &author);
-	return r < 0 ? r : journal_wait(rn->ws->journal, seq); /* V4: it has no intent */
+	if (r == 0)
+		session_await_row(rn->ws, seq);
+	return r;
 }
 
 static int record_folders(struct rename *rn)

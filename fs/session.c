@@ -136,6 +136,11 @@ int session_record(struct workspace *ws, struct file *f, const struct process *p
 	return 0;
 }
 
+void session_await_row(struct workspace *ws, uint64_t seq)
+{
+	(void)!journal_keep(ws->journal, seq);
+}
+
 int session_record_found(struct workspace *ws, struct file *f, const char *path,
 	size_t path_len, struct version *v)
 {
@@ -293,6 +298,19 @@ bool session_is_closed(struct workspace *ws, const struct file *f)
 	       !procscan_has_open(ws, f->session.by->writer, f->inode->ino, true);
 }
 
+/* V4: what a crash would have to find on disk must be in the journal before it is
+ * overwritten. */
+static int await_earlier(struct workspace *ws, struct file *f)
+{
+	bool sync = f->must_sync && !journal_is_synced(ws->journal, f->submitted_seq);
+	int r = sync ? journal_sync(ws->journal, f->submitted_seq)
+		     : journal_keep(ws->journal, f->submitted_seq);
+
+	if (r == 0)
+		f->must_sync = false;
+	return r;
+}
+
 /* V1, V4: the writer has closed what it wrote before; what follows is another session. */
 static int join_session(struct workspace *ws, struct file *f)
 {
@@ -301,7 +319,8 @@ static int join_session(struct workspace *ws, struct file *f)
 	if (!f->session.dirty || !session_is_closed(ws, f))
 		return 0;
 	r = session_checkpoint(ws, f, 0);
-	return r < 0 ? r : journal_keep(ws->journal, f->submitted_seq);
+	f->must_sync |= f->session.synced;
+	return r < 0 ? r : await_earlier(ws, f);
 }
 
 /* What is there now, before the first change. */
@@ -334,10 +353,7 @@ int session_begin(struct workspace *ws, struct change *c)
 			session_mark_open(ws, f);
 		return r;
 	}
-	/* V4: what a crash would have to find on disk must be kept before it is
-	 * overwritten.
-	 */
-	r = journal_keep(ws->journal, f->submitted_seq);
+	r = await_earlier(ws, f);
 	if (r < 0)
 		return r;
 	if (c->inode && (!f->head.exists || f->head.gone)) { /* V2 */
@@ -477,6 +493,7 @@ int session_finish(struct workspace *ws, struct file *f, uint32_t flags)
 	if (r < 0)
 		return r;
 	retire_slot(ws, f->session.slot, f->submitted_seq, f->session.synced);
+	f->must_sync |= f->session.synced;
 	session_close(ws, f);
 	return 0;
 }

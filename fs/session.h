@@ -58,6 +58,11 @@ bool session_is_decision(struct workspace *ws, const struct file *f,
 must_check int session_record_initial(
 	struct workspace *ws, struct file *f, const char *path, size_t path_len);
 
+/* V4: a change of which no intent speaks is acknowledged once its row is there. A journal
+ * that fails in that moment keeps the row until it works again; as the change has happened,
+ * it is no error then. */
+void session_await_row(struct workspace *ws, uint64_t seq);
+
 /* What is there now as a version of nobody: v has the kind, and what session_record() wants
  * of the caller. */
 must_check int session_record_found(struct workspace *ws, struct file *f, const char *path,

@@ -193,8 +193,11 @@ int db_sync_wal(struct db *db)
 		return db_errno(db, rc);
 	if (!file || !file->pMethods)
 		return 0; /* nothing was ever logged */
+	errno = 0;
 	rc = file->pMethods->xSync(file, SQLITE_SYNC_NORMAL);
-	return rc == SQLITE_OK ? 0 : -EIO;
+	if (rc == SQLITE_OK)
+		return 0;
+	return errno == ENOSPC || errno == EDQUOT ? -errno : -EIO;
 }
 
 int db_checkpoint(struct db *db, bool truncate)

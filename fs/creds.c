@@ -1,7 +1,9 @@
 #include "fs/creds.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
+#include <sys/xattr.h>
 
 #include "base/cleanup.h"
 #include "fs/workspace.h"
@@ -56,4 +58,16 @@ void creds_restore(struct creds *saved)
 	syscall(SYS_setfsgid, 0);
 	(void)!syscall(SYS_setgroups, (size_t)0, NULL);
 	saved->changed = false;
+}
+
+mode_t creds_mode(struct workspace *ws, fuse_req_t req, int dirfd, mode_t mode)
+{
+	char path[64];
+
+	if (!ws->acl)
+		return mode; /* the kernel has done it */
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", dirfd);
+	if (getxattr(path, "system.posix_acl_default", NULL, 0) > 0)
+		return mode;
+	return mode & ~fuse_req_ctx(req)->umask;
 }

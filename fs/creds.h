@@ -20,4 +20,8 @@ struct creds {
 int creds_assume(struct workspace *ws, fuse_req_t req, struct creds *saved);
 void creds_restore(struct creds *saved);
 
+/* The mode to make something with in a folder: the caller's umask taken off, unless the
+ * folder has a default ACL, which takes its place. dirfd may be an O_PATH one. */
+mode_t creds_mode(struct workspace *ws, fuse_req_t req, int dirfd, mode_t mode);
+
 #endif

@@ -6,6 +6,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
+#include <sys/xattr.h>
 
 #include "base/log.h"
 #include "base/mounts.h"
@@ -245,9 +246,26 @@ static void close_workspace(struct workspace *ws)
 
 /* ---- serving ---- */
 
+/* Does the backing have POSIX ACLs? Then the kernel has to ask for them: the mode alone
+ * shows the mask of an ACL as if it were the group's. */
+static bool has_acls(struct workspace *ws)
+{
+	int fd = inode_fd_get(ws, ws->root_inode);
+	char path[64];
+	bool has;
+
+	if (fd < 0)
+		return false;
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	has = getxattr(path, "system.posix_acl_access", NULL, 0) >= 0 || errno == ENODATA;
+	inode_fd_put(ws->root_inode);
+	return has;
+}
+
 static void on_init(void *userdata, struct fuse_conn_info *conn)
 {
 	struct daemon *d = container_of(userdata, struct daemon, ws);
+	struct workspace *ws = userdata;
 
 	/* Off, always: the writeback cache loses who writes. Locks stay in the kernel. */
 	conn->want &= ~(unsigned)(FUSE_CAP_WRITEBACK_CACHE | FUSE_CAP_POSIX_LOCKS |
@@ -257,6 +275,10 @@ static void on_init(void *userdata, struct fuse_conn_info *conn)
 	if (conn->capable & FUSE_CAP_CACHE_SYMLINKS)
 		conn->want |= FUSE_CAP_CACHE_SYMLINKS;
 	d->ws.no_opendir = conn->capable & FUSE_CAP_NO_OPENDIR_SUPPORT;
+	ws->acl = (conn->capable & FUSE_CAP_POSIX_ACL) &&
+		  (conn->capable & FUSE_CAP_DONT_MASK) && has_acls(ws);
+	if (ws->acl)
+		conn->want |= FUSE_CAP_POSIX_ACL | FUSE_CAP_DONT_MASK;
 	conn->max_write = 1 << 20;
 	conn->max_background = MAX_THREADS;
 	if (d->report_fd >= 0) {

@@ -3,6 +3,7 @@
 #include <string.h>
 #include <sys/xattr.h>
 
+#include "fs/creds.h"
 #include "fs/external.h"
 #include "fs/notify.h"
 #include "fs/ops.h"
@@ -528,23 +529,43 @@ static void do_listxattr(fuse_req_t req, fuse_ino_t id, size_t size)
 		fuse_reply_xattr(req, (size_t)n);
 }
 
+/* As the caller: who sets an ACL and is not of the file's group loses its setgid bit, which
+ * the backing sees to. */
+static int set_acl(struct op *op, struct inode *inode, const char *path, const char *name,
+	const void *value, size_t size, int flags)
+{
+	struct creds creds;
+	int r = record_mode(op, inode, true);
+
+	if (r == 0)
+		r = creds_assume(op->ws, op->req, &creds);
+	if (r < 0)
+		return r;
+	r = setxattr(path, name, value, size, flags) < 0 ? -errno : 0;
+	creds_restore(&creds);
+	return r ?: record_mode(op, inode, false);
+}
+
 static void do_setxattr(fuse_req_t req, fuse_ino_t id, const char *name, const char *value,
 	size_t size, int flags)
 {
-	struct workspace *ws = workspace_of(req);
+	struct op op = op_begin(req, NULL);
 	struct inode *inode;
 	char path[64];
 	int r;
 
 	if (op_refuse_virtual(req, id))
 		return;
-	inode = inode_of(ws, id);
-	r = xattr_path(ws, inode, path);
+	inode = inode_of(op.ws, id);
+	r = xattr_path(op.ws, inode, path);
 	if (r == 0) {
-		r = setxattr(path, name, value, size, flags) < 0 ? -errno : 0;
+		if (strcmp(name, "system.posix_acl_access") == 0)
+			r = set_acl(&op, inode, path, name, value, size, flags);
+		else
+			r = setxattr(path, name, value, size, flags) < 0 ? -errno : 0;
 		inode_fd_put(inode);
 	}
-	fuse_reply_err(req, -r);
+	op_reply_err(&op, -r);
 }
 
 static void do_removexattr(fuse_req_t req, fuse_ino_t id, const char *name)

@@ -35,12 +35,17 @@ typedef int make_fn(struct op *op, int dirfd);
 
 static int make_dir(struct op *op, int dirfd)
 {
-	return mkdirat(dirfd, op->name, op->mode) < 0 ? -errno : 0;
+	return mkdirat(dirfd, op->name, creds_mode(op->ws, op->req, dirfd, op->mode)) < 0
+		       ? -errno
+		       : 0;
 }
 
 static int make_node(struct op *op, int dirfd)
 {
-	return mknodat(dirfd, op->name, op->mode, op->rdev) < 0 ? -errno : 0;
+	return mknodat(dirfd, op->name, creds_mode(op->ws, op->req, dirfd, op->mode),
+		       op->rdev) < 0
+		       ? -errno
+		       : 0;
 }
 
 static int make_symlink(struct op *op, int dirfd)

@@ -341,10 +341,12 @@ static int create_backing(struct op *op, struct inode *parent, int *fd, int *at)
 		return dirfd;
 	r = creds_assume(op->ws, op->req, &creds);
 	if (r == 0) {
+		mode_t mode = creds_mode(op->ws, op->req, dirfd, op->mode);
+
 		if (op->fi.flags & __O_TMPFILE)
-			*fd = openat(dirfd, ".", flags | O_TMPFILE, op->mode);
+			*fd = openat(dirfd, ".", flags | O_TMPFILE, mode);
 		else
-			*fd = openat(dirfd, op->name, flags | O_CREAT | O_EXCL, op->mode);
+			*fd = openat(dirfd, op->name, flags | O_CREAT | O_EXCL, mode);
 		r = *fd < 0 ? -errno : 0;
 		creds_restore(&creds);
 	}

@@ -256,20 +256,16 @@ int at_path_of_today(
 	return *path ? 1 : -ENOMEM;
 }
 
-int at_permits(fuse_req_t req, const struct vnode *node, int access_mode)
+int live_access(fuse_req_t req, const char *path, int access_mode)
 {
 	struct workspace *ws = workspace_of(req);
-	auto_free char *path = NULL;
 	auto_close int fd = -1;
 	struct creds creds;
-	size_t len;
 	int r;
 
 	if (!ws->root || fuse_req_ctx(req)->uid == 0)
 		return 0; /* else the kernel has let in nobody but the daemon's own user */
-	r = at_path_of_today(ws, node, &path, &len);
-	if (r >= 0)
-		r = creds_assume(ws, req, &creds);
+	r = creds_assume(ws, req, &creds);
 	if (r < 0)
 		return r;
 	fd = at_open_live(ws, path, O_PATH); /* asks each folder on the way */
@@ -278,9 +274,30 @@ int at_permits(fuse_req_t req, const struct vnode *node, int access_mode)
 			0)
 		r = -errno;
 	creds_restore(&creds);
-	if (fd == -EACCES || fd == -EPERM)
-		r = -EACCES;
-	return r; /* what is no more is nobody's secret but by the mode it had */
+	if (fd == -EACCES || fd == -EPERM || r == -EPERM)
+		return -EACCES;
+	return fd == -ENOTDIR || fd == -ELOOP ? -ENOENT : (fd < 0 ? fd : r);
+}
+
+int live_permits(fuse_req_t req, const char *path, int access_mode)
+{
+	int r = live_access(req, path, access_mode);
+
+	/* What is no more is nobody's secret but by the mode it had. */
+	return r == -ENOENT ? 0 : r;
+}
+
+int at_permits(fuse_req_t req, const struct vnode *node, int access_mode)
+{
+	struct workspace *ws = workspace_of(req);
+	auto_free char *path = NULL;
+	size_t len;
+	int r;
+
+	if (!ws->root || fuse_req_ctx(req)->uid == 0)
+		return 0;
+	r = at_path_of_today(ws, node, &path, &len);
+	return r < 0 ? r : live_permits(req, path, access_mode);
 }
 
 /* ---- content ---- */

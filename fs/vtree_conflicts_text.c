@@ -147,7 +147,8 @@ static void json_resolved(struct buf *b, const struct refusal *r)
 }
 
 /* Without the brace at its end: info.json says more. */
-static void begin_conflict(struct buf *b, const struct refusal *r, bool with_schema)
+static void begin_conflict(struct buf *b, const struct refusal *r, bool with_schema,
+	const struct process *reader)
 {
 	buf_putc(b, '{');
 	if (with_schema)
@@ -171,7 +172,7 @@ static void begin_conflict(struct buf *b, const struct refusal *r, bool with_sch
 	json_string(b, "current_writer", r->current_writer);
 	json_number(b, "size", r->size);
 	json_string(b, "hunks", r->hunks);
-	json_string(b, "text", r->text);
+	json_refusal_text(b, r, reader);
 	json_resolved(b, r);
 }
 
@@ -182,7 +183,7 @@ static int put_info_json(const struct refusal *r, void *ctx)
 	uint64_t newest = 0;
 	int merges = conflicts_can_merge(t->ws, r, &newest);
 
-	begin_conflict(out, r, true);
+	begin_conflict(out, r, true, NULL);
 	json_number(out, "newest", newest);
 	json_bool(out, "merges", merges == 1);
 	buf_puts(out, "}\n");
@@ -207,7 +208,7 @@ static int put_conflict(const struct refusal *r, void *ctx)
 
 	if (!json_rows_next(rows))
 		return 1;
-	begin_conflict(rows->out, r, false);
+	begin_conflict(rows->out, r, false, rows->reader);
 	buf_putc(rows->out, '}');
 	return 0;
 }
@@ -220,9 +221,11 @@ void vdoc_conflicts_json(const struct vreader *r, struct buf *out)
 
 	buf_puts(out, "{\"schema\":\"stompfs/conflicts/1\"");
 	json_rows_begin(&rows, out, "conflicts");
+	rows.reader = r->by;
 	e = journal_conflicts(j, CONFLICTS_UNRESOLVED, 0, put_conflict, &rows);
 	json_rows_end(&rows);
 	json_rows_begin(&rows, out, "resolved");
+	rows.reader = r->by;
 	if (e >= 0)
 		e = journal_conflicts(
 			j, CONFLICTS_RESOLVED, VTREE_LOG_ROWS, put_conflict, &rows);
@@ -234,20 +237,22 @@ void vdoc_conflicts_json(const struct vreader *r, struct buf *out)
 
 static int put_line(const struct refusal *r, void *ctx)
 {
-	struct buf *out = ctx;
+	const struct json_rows *lines = ctx;
+	struct buf *out = lines->out;
 
 	/* A line is whole or not there. */
 	if (out->len > VTREE_DOCUMENT_MAX / 2)
 		return 1;
-	begin_conflict(out, r, true);
+	begin_conflict(out, r, true, lines->reader);
 	buf_puts(out, "}\n");
 	return 0;
 }
 
 void vdoc_conflicts_ndjson(const struct vreader *r, struct buf *out)
 {
+	struct json_rows lines = {.out = out, .reader = r->by};
 	int e = journal_conflicts(
-		r->ws->journal, CONFLICTS_UNRESOLVED, VTREE_ROWS_MAX, put_line, out);
+		r->ws->journal, CONFLICTS_UNRESOLVED, VTREE_ROWS_MAX, put_line, &lines);
 
 	if (e < 0) {
 		buf_puts(out, "{\"schema\":\"stompfs/conflict/1\"");

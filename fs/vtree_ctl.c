@@ -1,5 +1,6 @@
 #include "fs/vtree_ctl.h"
 
+#include <fcntl.h>
 #include <string.h>
 
 #include "fs/checker.h"
@@ -55,6 +56,75 @@ static void put_asked_lease(const struct lease_row *row, void *ctx)
 			json_lease(a->rows.out, row);
 		return;
 	}
+}
+
+/* The folder that a pattern is confined to: what comes before its first wildcard. */
+static void fixed_part(char *pattern)
+{
+	size_t fixed = strcspn(pattern, "*?[\\");
+
+	if (pattern[fixed] == '\0')
+		return;
+	while (fixed && pattern[fixed - 1] != '/')
+		fixed--;
+	pattern[fixed ? fixed - 1 : 0] = '\0';
+}
+
+/* In a sticky folder only the owners may put something else in the place of a file. */
+static bool is_stuck(fuse_req_t req, const char *path, const char *folder)
+{
+	struct workspace *ws = workspace_of(req);
+	auto_close int fd = at_open_live(ws, path, O_PATH);
+	auto_close int dirfd = at_open_live(ws, folder, O_PATH);
+	uid_t uid = fuse_req_ctx(req)->uid;
+	struct stat st, dir;
+
+	if (fd < 0 || dirfd < 0 || fstat(fd, &st) < 0 || fstat(dirfd, &dir) < 0)
+		return true;
+	return (dir.st_mode & S_ISVTX) && st.st_uid != uid && dir.st_uid != uid;
+}
+
+/* A lease stops others, and a broken one them: both are for who could also write there. A
+ * file can be changed through its folder as well. */
+static int may_write(fuse_req_t req, const char *name)
+{
+	auto_free char *path = strdup(name + strspn(name, "/"));
+	int r;
+
+	if (!path)
+		return -ENOMEM;
+	fixed_part(path);
+	r = live_access(req, path, W_OK);
+	while (*path && (r == -ENOENT || r == -EACCES)) {
+		bool is_there = r == -EACCES; /* then its own folder decides */
+		char *slash = strrchr(path, '/');
+
+		*(slash ?: path) = '\0';
+		r = live_access(req, path, W_OK | X_OK);
+		if (r == 0 && is_there && is_stuck(req, name + strspn(name, "/"), path))
+			return -EACCES;
+		if (is_there || r == -EACCES)
+			break;
+	}
+	return r;
+}
+
+static int check_may_write(fuse_req_t req, const struct ctl_command *cmd, struct buf *why)
+{
+	if (cmd->verb != CTL_LEASE_ACQUIRE && cmd->verb != CTL_LEASE_BREAK)
+		return 0;
+	for (unsigned i = 0; i < cmd->n_paths; i++) {
+		int r = may_write(req, cmd->paths[i]);
+
+		if (r < 0) {
+			buf_put_name(why, cmd->paths[i], strlen(cmd->paths[i]));
+			buf_puts(why,
+				": you may not write there, so you cannot keep others "
+				"from it");
+			return r;
+		}
+	}
+	return 0;
 }
 
 static int lease(struct workspace *ws, struct process *by, const struct ctl_command *cmd,
@@ -129,9 +199,10 @@ static int start_check(struct workspace *ws, const struct process *by,
 	return r;
 }
 
-int ctl_execute(struct workspace *ws, struct process *by, const char *line, size_t size,
+int ctl_execute(fuse_req_t req, struct process *by, const char *line, size_t size,
 	struct buf *answer)
 {
+	struct workspace *ws = workspace_of(req);
 	auto_free struct ctl_command *cmd = malloc(sizeof(*cmd));
 	auto_buf why = {0};
 	int r;
@@ -146,8 +217,11 @@ int ctl_execute(struct workspace *ws, struct process *by, const char *line, size
 		r = start_check(ws, by, cmd, &why);
 	else if (r == 0 && cmd->verb == CTL_RESOLVE)
 		r = conflicts_settle(ws, by, cmd->conflict, cmd->how, answer, &why);
-	else if (r == 0 && cmd->verb != CTL_PING)
-		r = lease(ws, by, cmd, answer, &why);
+	else if (r == 0 && cmd->verb != CTL_PING) {
+		r = check_may_write(req, cmd, &why);
+		if (r == 0)
+			r = lease(ws, by, cmd, answer, &why);
+	}
 	if (r < 0)
 		put_failure(answer, r, &why);
 	else

@@ -4,22 +4,43 @@
 #include <fcntl.h>
 #include <string.h>
 
+static void uncount_handle(struct vtree *v, uid_t uid)
+{
+	__atomic_sub_fetch(&v->n_handles, 1, __ATOMIC_RELAXED);
+	__atomic_sub_fetch(&v->shares[uid % VTREE_SHARES].handles, 1, __ATOMIC_RELAXED);
+}
+
+/* Bounded for all, and for each user, so that nobody's open files keep the others out. */
+static int count_handle(struct vtree *v, uid_t uid)
+{
+	uint32_t all = __atomic_add_fetch(&v->n_handles, 1, __ATOMIC_RELAXED);
+	uint32_t own = __atomic_add_fetch(
+		&v->shares[uid % VTREE_SHARES].handles, 1, __ATOMIC_RELAXED);
+
+	if (all <= VTREE_HANDLES_MAX &&
+		(uid == 0 || own <= VTREE_HANDLES_MAX / VTREE_SHARE))
+		return 0;
+	uncount_handle(v, uid);
+	return -ENFILE;
+}
+
 int vhandle_new(fuse_req_t req, fuse_ino_t id, struct vhandle **out)
 {
 	struct workspace *ws = workspace_of(req);
 	struct vtree *v = ws->vtree;
 	const struct fuse_ctx *caller = fuse_req_ctx(req);
 	struct vhandle *h;
+	int r;
 
-	if (__atomic_add_fetch(&v->n_handles, 1, __ATOMIC_RELAXED) > VTREE_HANDLES_MAX) {
-		__atomic_sub_fetch(&v->n_handles, 1, __ATOMIC_RELAXED);
-		return -ENFILE;
-	}
+	r = count_handle(v, caller->uid);
+	if (r < 0)
+		return r;
 	h = calloc(1, sizeof(*h));
 	if (!h) {
-		__atomic_sub_fetch(&v->n_handles, 1, __ATOMIC_RELAXED);
+		uncount_handle(v, caller->uid);
 		return -ENOMEM;
 	}
+	h->uid = caller->uid;
 	h->vtree = v;
 	h->node = vnode_of(id);
 	h->fd = -1;
@@ -37,7 +58,9 @@ struct vhandle *vhandle_free(struct vhandle *h)
 		return NULL;
 	v = h->vtree;
 	__atomic_sub_fetch(&v->text_bytes, h->counted, __ATOMIC_RELAXED);
-	__atomic_sub_fetch(&v->n_handles, 1, __ATOMIC_RELAXED);
+	__atomic_sub_fetch(
+		&v->shares[h->uid % VTREE_SHARES].text_bytes, h->counted, __ATOMIC_RELAXED);
+	uncount_handle(v, h->uid);
 	process_put(v->ws->identity, h->by);
 	buf_done(&h->text);
 	if (h->fd >= 0)
@@ -49,13 +72,17 @@ struct vhandle *vhandle_free(struct vhandle *h)
 
 int vhandle_count_text(struct vhandle *h)
 {
-	uint64_t total;
+	uint64_t *share = &h->vtree->shares[h->uid % VTREE_SHARES].text_bytes;
+	uint64_t total, own;
 
 	assert(!h->counted); /* once, at open: what is counted does not grow later */
 	if (buf_failed(&h->text))
 		return -ENOMEM;
 	h->counted = h->text.cap;
 	total = __atomic_add_fetch(&h->vtree->text_bytes, h->counted, __ATOMIC_RELAXED);
+	own = __atomic_add_fetch(share, h->counted, __ATOMIC_RELAXED);
+	if (h->uid != 0 && own > VTREE_TEXT_TOTAL / VTREE_SHARE)
+		return -ENOMEM;
 	return total > VTREE_TEXT_TOTAL ? -ENOMEM : 0;
 }
 
@@ -107,7 +134,9 @@ void vtree_open(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 	else if (!may_read(req, node))
 		r = -EACCES;
 	else
-		r = node->kind == V_AT_FILE ? at_permits(req, node, R_OK) : 0;
+		r = node->kind == V_AT_FILE   ? at_permits(req, node, R_OK)
+		    : node->kind == V_VERSION ? live_permits(req, node->path, R_OK)
+					      : 0;
 	if (r == 0)
 		r = vhandle_new(req, id, &h);
 	if (r == 0)
@@ -186,7 +215,7 @@ void vtree_write(fuse_req_t req, struct fuse_file_info *fi, const char *data, si
 		fuse_reply_err(req, EPERM); /* it was not opened for writing */
 		return;
 	}
-	r = ctl_execute(h->vtree->ws, h->by, data, size, &answer);
+	r = ctl_execute(req, h->by, data, size, &answer);
 	pthread_mutex_lock(&h->lock);
 	buf_done(&h->text);
 	h->answered = 0;

@@ -32,6 +32,8 @@ enum {
 	VTREE_DOCUMENT_MAX = 16 << 20, /* bytes of one document or directory listing */
 	VTREE_TEXT_TOTAL = 256 << 20,  /* of all that are open */
 	VTREE_HANDLES_MAX = 4096,
+	VTREE_SHARES = 64,	/* users are counted by their uid modulo this */
+	VTREE_SHARE = 4,	/* one of them, other than root, may have a quarter */
 	VTREE_ROWS_MAX = 10000, /* of one table */
 	VTREE_LOG_ROWS = 200,
 	VTREE_WHY_ROWS = 50,
@@ -99,8 +101,12 @@ struct vtree {
 	struct workspace *ws;
 	uid_t uid;
 	gid_t gid;
-	uint32_t n_handles;   /* atomic */
-	uint64_t text_bytes;  /* atomic: held by open handles */
+	uint32_t n_handles;  /* atomic */
+	uint64_t text_bytes; /* atomic: held by open handles */
+	struct {
+		uint32_t handles; /* atomics: of the users of that share */
+		uint64_t text_bytes;
+	} shares[VTREE_SHARES];
 	pthread_mutex_t lock; /* a leaf */
 	struct table nodes;
 	struct since_looks *looks; /* since/last; lock */
@@ -112,6 +118,7 @@ struct vhandle {
 	struct process *by;	  /* counted: who opened it (W3) */
 	struct buf text;	  /* the document, the listing, or the answer of ctl */
 	size_t counted;		  /* of text, in vtree.text_bytes; set at open */
+	uid_t uid;		  /* who opened it, and whose share it takes */
 	size_t answered;	  /* ctl: how much of text was read; lock */
 	int fd;			  /* stored content, or -1; at/: lock */
 	bool live;		  /* at/: fd is the file of today, unchanged since; lock */
@@ -202,6 +209,10 @@ uint64_t vnode_child_ino(
 
 /* Whether the caller may do that (R_OK, X_OK) with what a node of at/ has become: out of
  * reach now is out of reach then. 0, -EACCES, -errno. */
+/* May the caller do that with what is at the path now, as the backing tells (its ACLs
+ * too)? -EACCES; 0 also where nothing is there. */
+must_check int live_access(fuse_req_t req, const char *path, int access_mode); /* -ENOENT */
+must_check int live_permits(fuse_req_t req, const char *path, int access_mode);
 must_check int at_permits(fuse_req_t req, const struct vnode *node, int access_mode);
 
 /* A moment below at/, a name below a folder of a moment. 0, -ENOENT, -errno. */
@@ -302,9 +313,16 @@ void json_time(struct buf *b, const char *key, int64_t wall_ns);
 /* An array of rows, bounded (the rest is told by "truncated": true). */
 struct json_rows {
 	struct buf *out;
+	const struct process *reader; /* of rows that do not tell everybody everything */
 	unsigned n;
 	bool truncated;
 };
+
+/* "text" of a refusal: it quotes the file and what was refused, which is for the user that
+ * was refused, root, and who runs the daemon; others get its first line. reader: NULL
+ * where the folder lets in nobody else. */
+void json_refusal_text(
+	struct buf *b, const struct refusal *r, const struct process *reader);
 
 void json_rows_begin(struct json_rows *rows, struct buf *out, const char *key);
 /* False: no more rows; else write one object. */
@@ -314,7 +332,7 @@ void json_rows_end(struct json_rows *rows);
 /* ---- ctl ---- */
 
 /* Carry out one line for by; 0 or -errno, and the answer in either case. */
-must_check int ctl_execute(struct workspace *ws, struct process *by, const char *line,
+must_check int ctl_execute(fuse_req_t req, struct process *by, const char *line,
 	size_t size, struct buf *answer);
 /* What can be written, for whoever reads ctl without having written. */
 const char *ctl_usage(void);

@@ -159,6 +159,17 @@ void vdoc_leases_json(const struct vreader *r, struct buf *out)
 
 /* ---- refusals ---- */
 
+void json_refusal_text(struct buf *b, const struct refusal *r, const struct process *reader)
+{
+	bool all = !reader || reader->uid == 0 || reader->uid == geteuid() ||
+		   reader->uid == r->author.uid;
+
+	if (all || !r->text)
+		json_string(b, "text", r->text);
+	else
+		json_bytes(b, "text", r->text, strcspn(r->text, "\n"));
+}
+
 static int put_refusal(const struct refusal *r, void *ctx)
 {
 	struct json_rows *rows = ctx;
@@ -184,7 +195,7 @@ static int put_refusal(const struct refusal *r, void *ctx)
 	json_string(b, "holder", r->holder);
 	json_number(b, "epoch", r->epoch);
 	json_string(b, "hunks", r->hunks);
-	json_string(b, "text", r->text);
+	json_refusal_text(b, r, rows->reader);
 	json_bool(b, "kept", r->kept);
 	buf_putc(b, '}');
 	return 0;
@@ -197,6 +208,7 @@ void vdoc_why_json(const struct vreader *r, struct buf *out)
 
 	buf_puts(out, "{\"schema\":\"stompfs/refusals/1\"");
 	json_rows_begin(&rows, out, "refusals");
+	rows.reader = r->by;
 	e = vdoc_own_refusals(r, put_refusal, &rows);
 	json_rows_end(&rows);
 	if (e < 0)
@@ -211,6 +223,7 @@ void vdoc_refusals_json(const struct vreader *r, struct buf *out)
 
 	buf_puts(out, "{\"schema\":\"stompfs/refusals/1\"");
 	json_rows_begin(&rows, out, "refusals");
+	rows.reader = r->by;
 	e = journal_refusals(r->ws->journal, NULL, VTREE_LOG_ROWS, put_refusal, &rows);
 	json_rows_end(&rows);
 	if (e < 0)

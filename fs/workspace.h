@@ -54,8 +54,8 @@ struct options {
 struct counters {
 	uint64_t lookups, opens, reads, writes, bytes_read, bytes_written;
 	uint64_t grants, takeovers, waits, deadlocks, refused_held, refused_stale;
-	uint64_t refused_fenced, captures, captures_partial, captures_whole,
-		bytes_captured, merges, pending_changes, forks, invalidations;
+	uint64_t refused_fenced, captures, captures_partial, captures_whole, bytes_captured,
+		merges, pending_changes, forks, invalidations;
 	uint64_t open_handles, passthrough_opens, twins, uring_requests;
 };
 
@@ -84,6 +84,7 @@ struct workspace {
 	uint64_t wire_order;		    /* wire.c, under a race detector only */
 	bool dio_mmap;			    /* direct-io handles can be mapped shared */
 	bool no_opendir;		    /* the kernel does without: see do_opendir() */
+	bool acl;	   /* the backing has POSIX ACLs: the kernel asks for them */
 	bool passthrough;  /* the kernel reads the backing by itself; atomic, goes off once
 			    */
 	uint64_t backings; /* backing files that the kernel has from us; atomic */

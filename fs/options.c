@@ -240,6 +240,11 @@ static int parse_values(struct raw *raw)
 	if (o->supervise && o->uring == URING_AUTO)
 		o->uring = URING_OFF; /* a mount that outlives its daemon is worth more */
 	o->no_handover = raw->no_handover;
+	if (r == 0 && o->supervise && o->uring == URING_ON) {
+		log_error("supervise and uring=on exclude each other: requests that lie in "
+			  "the rings of a daemon die with it; leave one of them out");
+		r = -EINVAL;
+	}
 	o->writer = steal_ptr(raw->writer);
 	free(raw->ttl);
 	free(raw->wait);

@@ -175,6 +175,42 @@ def test_what_the_tree_still_has_is_stored_again(history, damage):
     assert history.version("big", 1) == BIG
 
 
+def test_contents_that_build_on_others_are_checked_and_mended_with_them(unmounted):  # V6
+    """Patches, appends and truncations of a large file whose first content is damaged."""
+    unmounted.options = ["settle=0s"]
+    unmounted.mount()
+    path = unmounted / "big"
+    path.write_bytes(BIG)
+    for i in range(3):
+        with open(path, "r+b") as f:
+            f.seek(50_000 * (i + 1))
+            f.write(bytes([i]) * 4096)
+    with open(path, "ab") as f:
+        f.write(b"appended")
+    os.truncate(path, 200_000)
+    unmounted.ctl("checkpoint")
+    wanted = {n: unmounted.version("big", n) for n in range(1, len(unmounted.log("big")) + 1)}
+    assert len(wanted) == 6
+    unmounted.umount()
+    assert "0 problems" in fsck(unmounted, "--scrub", code=0)
+    first = object_of(unmounted, False)
+    os.chmod(first, 0o600)
+    overwrite(first, 10_000, b"damage")
+    said = fsck(unmounted, "--repair", "--scrub", code=1)
+    assert "lost" in said and "stored again from the file" in said, said
+    assert "0 problems" in fsck(unmounted, "--scrub", code=0)
+    unmounted.mount()
+    assert path.read_bytes() == wanted[6]
+    assert unmounted.version("big", 6) == wanted[6]
+    for n in range(1, 6):
+        try:
+            assert unmounted.version("big", n) == wanted[n], "not what it was"
+        except OSError:
+            continue
+    path.write_bytes(b"after all\n")
+    assert unmounted.json("status")["health"] == "ok"
+
+
 def test_a_damaged_content_row_costs_its_content_alone(history):
     row = query(history, "SELECT id, data FROM content WHERE data IS NOT NULL ORDER BY id")[5]
     data = bytes(row[1])

@@ -377,8 +377,8 @@ int wire_go_on(struct workspace *ws)
 	supervise_tell(s, fd);
 	/* Names first: from here on no path leads to an old node. */
 	r = notify(fd, NOTIFY_INC_EPOCH);
-	if (r == 0)
-		r = fuse_lowlevel_notify_inval_inode(ws->session, FUSE_ROOT_ID, -1, 0);
+	if (r == 0) /* the one node that stays: its attributes and its listing */
+		r = fuse_lowlevel_notify_inval_inode(ws->session, FUSE_ROOT_ID, 0, 0);
 	if (r == 0 || r == -ENOENT)
 		r = notify(fd, NOTIFY_RESEND);
 	if (r == -ENODEV)

@@ -189,6 +189,13 @@ def test_the_kernel_believes_nothing_that_the_old_daemon_said(supervised):
     assert path.read_bytes() == b"longer than before\n"
     (supervised / "later").write_bytes(b"x")
     assert sorted(os.listdir(supervised.path)) == ["before", "later", "other", "sub"]
+    supervised.kill_and_wait()
+    os.unlink(supervised.backing("later"))  # round the mount, while nothing was cached
+    os.close(os.open(supervised.backing("around"), os.O_CREAT | os.O_WRONLY))
+    supervised.kill_and_wait()
+    assert sorted(os.listdir(supervised.path)) == ["around", "before", "other", "sub"]
+    os.rename(supervised / "around", supervised / "later")
+    assert sorted(os.listdir(supervised.path)) == ["before", "later", "other", "sub"]
 
 
 @needs_handover

@@ -32,6 +32,8 @@ struct author author_of(const struct process *p)
 		.start_ns = p->start_ns,
 		.rule = writer_rule_name(p->rule),
 		.command = p->command,
+		.root_pid = p->root_pid,
+		.root_start_ns = p->root_start_ns,
 	};
 }
 

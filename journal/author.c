@@ -89,6 +89,8 @@ static const struct author *author_of(const struct item *item)
 		return &item->refusal.author;
 	case ITEM_FOLDER:
 		return &item->folder.author;
+	case ITEM_SET:
+		return &item->set.author;
 	case ITEM_EVENT:
 	case ITEM_RESOLVE:
 		break;

@@ -48,6 +48,17 @@ struct tally {
 	uint64_t n[TALLY_KINDS];
 };
 
+enum { SETS_CACHED = 32 };
+
+/* A change set that rows are being added to; the writer's thread only. */
+struct cached_set {
+	int64_t id, writer_id;
+	pid_t root_pid;
+	int64_t root_start_ns;
+	uint64_t last_seq, added; /* added: not in its row yet */
+	int64_t last_ns;
+};
+
 struct sync_wait {
 	struct list link;
 	uint64_t seq;
@@ -69,6 +80,9 @@ struct journal {
 	pthread_t thread;
 	bool thread_runs;
 	struct number numbers[NUMBER_KINDS];
+	struct cached_set sets[SETS_CACHED]; /* as db */
+	unsigned n_sets;
+	int64_t n_open_sets; /* -1: not counted yet */
 
 	_Atomic int health;
 	_Atomic uint64_t oldest_seq;   /* of what is not written; UINT64_MAX: nothing */
@@ -165,6 +179,13 @@ void row_read_refusal(sqlite3_stmt *s, struct refusal *r); /* strings live in s 
 
 /* conflict.c: inside the writer's transaction */
 must_check int conflict_write(struct db *db, const struct resolution *r, struct tally *t);
+
+/* set_write.c: inside the writer's transaction */
+must_check int set_of(struct journal *j, const struct author *a, int64_t author_id,
+	int64_t writer_id, uint64_t seq, int64_t time_ns, int64_t *set_id);
+must_check int set_write(struct journal *j, const struct set_change *set);
+must_check int sets_flush(struct journal *j); /* before it is committed */
+void sets_forget(struct journal *j);	      /* it was not */
 
 /* query.c */
 void row_read_version(sqlite3_stmt *s, struct version *v); /* strings live in s */

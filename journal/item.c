@@ -61,6 +61,11 @@ static void pack_item(struct packer *p, struct item *item)
 		pack_text(p, &item->resolution.by);
 		pack_text(p, &item->resolution.how);
 		break;
+	case ITEM_SET:
+		pack_text(p, &item->set.undo_writer);
+		pack_text(p, &item->set.what);
+		pack_author(p, &item->set.author);
+		break;
 	}
 }
 
@@ -114,6 +119,13 @@ struct item *item_of_folder(const struct folder_move *m)
 struct item *item_of_resolution(const struct resolution *r)
 {
 	struct item model = {.kind = ITEM_RESOLVE, .seq = r->seq, .resolution = *r};
+
+	return copy_item(&model);
+}
+
+struct item *item_of_set(const struct set_change *s)
+{
+	struct item model = {.kind = ITEM_SET, .seq = s->seq, .set = *s};
 
 	return copy_item(&model);
 }

@@ -10,7 +10,14 @@
 #include "base/table.h"
 #include "journal/journal.h"
 
-enum item_kind { ITEM_VERSION, ITEM_REFUSAL, ITEM_EVENT, ITEM_FOLDER, ITEM_RESOLVE };
+enum item_kind {
+	ITEM_VERSION,
+	ITEM_REFUSAL,
+	ITEM_EVENT,
+	ITEM_FOLDER,
+	ITEM_RESOLVE,
+	ITEM_SET
+};
 
 struct folder_move {
 	uint64_t seq;
@@ -18,6 +25,19 @@ struct folder_move {
 	const char *from, *to;
 	size_t from_len, to_len;
 	struct author author;
+};
+
+enum set_act { SET_ACT_BEGIN, SET_ACT_RESUME, SET_ACT_END };
+
+struct set_change {
+	uint64_t seq;
+	int64_t time_ns;
+	enum set_act act;
+	uint64_t id;			/* resume, end */
+	enum set_state state;		/* end */
+	uint64_t undo_of;		/* begin */
+	const char *undo_writer, *what; /* begin; either may be NULL */
+	struct author author;		/* begin, resume */
 };
 
 struct item {
@@ -36,6 +56,7 @@ struct item {
 		struct event event;
 		struct folder_move folder;
 		struct resolution resolution;
+		struct set_change set;
 	};
 	char text[]; /* the strings the union points at */
 };
@@ -46,6 +67,7 @@ struct item *item_of_refusal(const struct refusal *r);
 struct item *item_of_event(const struct event *e);
 struct item *item_of_folder(const struct folder_move *m);
 struct item *item_of_resolution(const struct resolution *r);
+struct item *item_of_set(const struct set_change *s);
 void item_take_content(struct item *item, struct capture *c, size_t large_cost);
 void item_free(struct item *item);
 

@@ -118,6 +118,7 @@ int journal_open(struct journal **out, const struct journal_options *options)
 	j->faults = options->faults;
 	j->queue_max_bytes = options->queue_max_bytes ?: QUEUE_MAX_BYTES;
 	j->store.dirfd = -1;
+	sets_forget(j);
 	atomic_store(&j->oldest_seq, UINT64_MAX);
 	atomic_store(&j->oldest_loose, UINT64_MAX);
 	atomic_store(&j->oldest_unsynced, UINT64_MAX);

@@ -101,6 +101,10 @@ struct author {
 	int64_t start_ns;    /* of the process, CLOCK_BOOTTIME */
 	const char *rule;    /* which rule of W1 matched */
 	const char *command; /* command line, for a person; may be NULL */
+	/* The process whose tree it is in, 0: not known. For change sets; not in queries.
+	 */
+	pid_t root_pid;
+	int64_t root_start_ns;
 };
 
 struct version {
@@ -125,6 +129,7 @@ struct version {
 	const char *from_path; /* MOVE, LINK, REPLACE, DELETE by rename: the other path */
 	size_t from_path_len;
 	uint64_t from_number;
+	uint64_t set_id; /* the change set it is in; set by queries, 0: none */
 };
 
 struct patch;
@@ -320,6 +325,73 @@ bool journal_has_content(struct journal *j, struct hash128 content, uint64_t siz
  * of two folders is two calls with the same seq. */
 must_check int journal_rename_folder(struct journal *j, uint64_t seq, const char *from,
 	size_t from_len, const char *to, size_t to_len, const struct author *author);
+
+/* ---- change sets ---- */
+
+/*
+ * What one writer changed in one process tree without a pause longer than
+ * SET_PAUSE_S is a change set. The writer's thread gives every version (and renamed
+ * folder) its set as the row is written, so a set's id never changes. One that is begun
+ * by name takes all that one process changes until it ends; so far that is an undo.
+ */
+enum { SET_PAUSE_S = 180 };
+
+enum set_state {
+	SET_PLAIN,  /* came about by itself */
+	SET_OPEN,   /* an undo that has not ended; or its process was killed */
+	SET_DONE,   /* an undo */
+	SET_BACK,   /* an undo that was taken back: in sum it changed nothing */
+	SET_CLOSED, /* plain, and nothing comes to it any more: it was undone */
+	SET_STATES
+};
+
+struct change_set {
+	uint64_t id; /* 1, 2, 3… */
+	enum set_state state;
+	uint64_t undo_of; /* another set; 0: none, or of more than one */
+	const char *what; /* of an undo: what was to be undone, as was said at its begin */
+	struct author author; /* of its first change, or who has begun or resumed it */
+	uint64_t first_seq, last_seq;
+	int64_t first_ns, last_ns;
+	uint64_t n_changes;
+	/* Counted in the rows that are left; set by queries. */
+	uint64_t n_files;
+};
+
+/* Begin a set that takes what this author's process changes from now on. Nothing more
+ * comes to the set it undoes, to those of undo_writer (NULL: nobody) and the author's own.
+ * Waits for the commit; the journal's errno. */
+must_check int journal_set_begin(struct journal *j, const struct author *author,
+	uint64_t undo_of, const char *undo_writer, const char *what, uint64_t *id);
+
+/* The same for a set that is SET_OPEN already, after its process was killed. -ENOENT. */
+must_check int journal_set_resume(
+	struct journal *j, uint64_t id, const struct author *author);
+
+/* It ends; state: SET_DONE or SET_BACK. What was queued before is in it. -ENOENT when it is
+ * not SET_OPEN. Waits for the commit. */
+must_check int journal_set_end(struct journal *j, uint64_t id, enum set_state state);
+
+typedef int set_fn(const struct change_set *set, void *ctx);
+
+/* Newest first. id 0: all; writer NULL: everybody's; limit 0: no limit. Sees what is
+ * queued, as journal_log() does. */
+must_check int journal_sets(struct journal *j, uint64_t id, const char *writer,
+	uint64_t limit, set_fn *fn, void *ctx);
+
+/* The versions of a set, newest first. */
+must_check int journal_set_log(struct journal *j, uint64_t id, version_fn *fn, void *ctx);
+
+/* The command lines behind a set, in order of their first change, at most limit. */
+typedef int command_fn(const char *command, uint64_t n_changes, void *ctx);
+must_check int journal_set_commands(
+	struct journal *j, uint64_t id, uint64_t limit, command_fn *fn, void *ctx);
+
+/* Folders renamed after seq, oldest first, and in which set (0: none). Strings are not
+ * NUL-terminated. */
+typedef int move_fn(uint64_t seq, uint64_t set_id, const char *from, size_t from_len,
+	const char *to, size_t to_len, void *ctx);
+must_check int journal_moves(struct journal *j, uint64_t after_seq, move_fn *fn, void *ctx);
 
 /* ---- events and refusals ---- */
 

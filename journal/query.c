@@ -39,6 +39,7 @@ void row_read_version(sqlite3_stmt *s, struct version *v)
 		.from_path = sqlite3_column_blob(s, 22),
 		.from_path_len = (size_t)sqlite3_column_bytes(s, 22),
 		.from_number = column_int(s, 23),
+		.set_id = column_int(s, 24),
 	};
 	v->has_content = v->content_id != 0;
 	row_read_author(s, 16, &v->author);

@@ -99,7 +99,7 @@ static int content_of(struct journal *j, const struct item *item, bool has, int6
 }
 
 struct version_ids {
-	int64_t path, from, content, author, writer;
+	int64_t path, from, content, author, writer, set;
 };
 
 static int insert_version(struct db *db, const struct version *v, uint64_t number,
@@ -128,6 +128,7 @@ static int insert_version(struct db *db, const struct version *v, uint64_t numbe
 	bind_opt(s, 16, ids->writer);
 	bind_opt(s, 17, ids->from);
 	bind_int(s, 18, v->from_number);
+	bind_opt(s, 19, ids->set);
 	return db_step(db, s);
 }
 
@@ -174,6 +175,9 @@ static int write_version(struct journal *j, struct item *item, struct tally *t)
 	if (!r)
 		r = content_of(j, item, v->has_content, v->content_id, v->content, v->size,
 			t, &ids.content);
+	if (!r)
+		r = set_of(j, &v->author, ids.author, ids.writer, v->seq, v->time_ns,
+			&ids.set);
 	if (!r)
 		r = insert_version(j->db, v, v->number, &ids);
 	if (r == -EEXIST && !last_number(j->db, ids.path, &number)) {
@@ -244,12 +248,16 @@ static int write_event(struct db *db, const struct event *e)
 	return db_step(db, s);
 }
 
-static int write_folder(struct db *db, const struct folder_move *m)
+static int write_folder(struct journal *j, const struct folder_move *m)
 {
-	int64_t author_id, writer_id;
+	int64_t author_id, writer_id, set_id = 0;
+	struct db *db = j->db;
 	auto_stmt *s = NULL;
 	int r = author_intern(db, &m->author, m->time_ns, &author_id, &writer_id);
 
+	if (!r)
+		r = set_of(
+			j, &m->author, author_id, writer_id, m->seq, m->time_ns, &set_id);
 	if (!r)
 		r = db_stmt(db, STMT_MOVE_ADD, &s);
 	if (r)
@@ -259,6 +267,7 @@ static int write_folder(struct db *db, const struct folder_move *m)
 	bind_blob(s, 3, m->from, m->from_len);
 	bind_blob(s, 4, m->to, m->to_len);
 	bind_opt(s, 5, author_id);
+	bind_opt(s, 6, set_id);
 	return db_step(db, s);
 }
 
@@ -272,9 +281,11 @@ int rows_write(struct journal *j, struct item *item, struct tally *t)
 	case ITEM_EVENT:
 		return write_event(j->db, &item->event);
 	case ITEM_FOLDER:
-		return write_folder(j->db, &item->folder);
+		return write_folder(j, &item->folder);
 	case ITEM_RESOLVE:
 		return conflict_write(j->db, &item->resolution, t);
+	case ITEM_SET:
+		return set_write(j, &item->set);
 	}
 	assert(!"an item kind without rows");
 	return -EINVAL;

@@ -4,6 +4,8 @@
 
 enum { APPLICATION_ID = 0x73746d70 }; /* "stmp" */
 
+#define SET_PAUSE_NS "180000000000" /* SET_PAUSE_S as it was when this step was written */
+
 static const char step_1[] =
 	/* every number up to reserved may have been given out */
 	"CREATE TABLE counter (name TEXT PRIMARY KEY, reserved INTEGER NOT NULL)"
@@ -113,7 +115,43 @@ static const char step_5[] =
 	"NULL;"
 	"CREATE INDEX content_base ON content (base_id) WHERE base_id IS NOT NULL;";
 
-static const char *const steps[SCHEMA_VERSION] = {step_1, step_2, step_3, step_4, step_5};
+/* Change sets. What was recorded before them is sorted into sets here, by writer and
+ * pause alone: of process trees nothing is known of it. */
+static const char step_6[] =
+	"CREATE TABLE change_set (id INTEGER PRIMARY KEY AUTOINCREMENT,"
+	" state INTEGER NOT NULL, undo_of INTEGER NOT NULL, what TEXT,"
+	" writer_id INTEGER NOT NULL REFERENCES writer,"
+	" author_id INTEGER NOT NULL REFERENCES author,"
+	" root_pid INTEGER NOT NULL, root_start_ns INTEGER NOT NULL,"
+	" first_seq INTEGER NOT NULL, last_seq INTEGER NOT NULL,"
+	" first_ns INTEGER NOT NULL, last_ns INTEGER NOT NULL,"
+	" n_changes INTEGER NOT NULL);"
+	"CREATE INDEX change_set_tree ON change_set (writer_id, root_pid, root_start_ns);"
+	"CREATE INDEX change_set_open ON change_set (author_id) WHERE state = 1;"
+	"ALTER TABLE version ADD COLUMN set_id INTEGER REFERENCES change_set;"
+	"ALTER TABLE folder_move ADD COLUMN set_id INTEGER REFERENCES change_set;"
+	"CREATE TEMP TABLE sorted AS SELECT id, seq, time_ns, writer_id, author_id,"
+	" sum(begins) OVER (ORDER BY writer_id, seq, id) AS nth FROM"
+	" (SELECT id, seq, time_ns, writer_id, author_id,"
+	" coalesce(time_ns - lag(time_ns) OVER (PARTITION BY writer_id ORDER BY seq, id)"
+	" > " SET_PAUSE_NS ", 1) AS begins FROM version"
+	" WHERE writer_id IS NOT NULL AND author_id IS NOT NULL);"
+	"INSERT INTO change_set (state, undo_of, writer_id, author_id, root_pid,"
+	" root_start_ns, first_seq, last_seq, first_ns, last_ns, n_changes, what)"
+	" SELECT 0, 0, writer_id, author_id, 0, 0, min(seq), max(seq), min(time_ns),"
+	" max(time_ns), count(*), nth FROM sorted GROUP BY nth ORDER BY min(seq);"
+	"CREATE INDEX temp.sorted_id ON sorted (id);"
+	"CREATE TEMP TABLE numbered AS SELECT CAST(what AS INTEGER) AS nth, id"
+	" FROM change_set;"
+	"CREATE INDEX temp.numbered_nth ON numbered (nth);"
+	"UPDATE version SET set_id = (SELECT n.id FROM sorted s JOIN numbered n"
+	" ON n.nth = s.nth WHERE s.id = version.id) WHERE writer_id IS NOT NULL;"
+	"UPDATE change_set SET what = NULL;"
+	"DROP TABLE sorted; DROP TABLE numbered;"
+	"CREATE INDEX version_set ON version (set_id, seq) WHERE set_id IS NOT NULL;";
+
+static const char *const steps[SCHEMA_VERSION] = {
+	step_1, step_2, step_3, step_4, step_5, step_6};
 
 #define KIND_NAME                                                                          \
 	"CASE v.kind WHEN 0 THEN 'initial' WHEN 1 THEN 'write' WHEN 2 THEN 'replace'"      \

@@ -12,12 +12,21 @@
 #define SQL_VERSION                                                                        \
 	"SELECT v.id, v.seq, p.path, v.number, v.kind, v.flags, v.epoch, v.base,"          \
 	" v.content_id, c.hash, v.size, v.mode, v.uid, v.gid, v.mtime_ns, v.time_ns,"      \
-	" w.name, a.uid, a.pid, a.start_ns, a.rule, a.command, f.path, v.from_number"      \
+	" w.name, a.uid, a.pid, a.start_ns, a.rule, a.command, f.path, v.from_number,"     \
+	" v.set_id"                                                                        \
 	" FROM version v JOIN path p ON p.id = v.path_id"                                  \
 	" LEFT JOIN content c ON c.id = v.content_id"                                      \
 	" LEFT JOIN author a ON a.id = v.author_id"                                        \
 	" LEFT JOIN writer w ON w.id = a.writer_id"                                        \
 	" LEFT JOIN path f ON f.id = v.from_id "
+
+#define SQL_SET                                                                            \
+	"SELECT g.id, g.state, g.undo_of, g.what, g.first_seq, g.last_seq, g.first_ns,"    \
+	" g.last_ns, g.n_changes,"                                                         \
+	" (SELECT count(DISTINCT path_id) FROM version v WHERE v.set_id = g.id),"          \
+	" w.name, a.uid, a.pid, a.start_ns, a.rule, a.command"                             \
+	" FROM change_set g JOIN writer w ON w.id = g.writer_id"                           \
+	" JOIN author a ON a.id = g.author_id "
 
 #define SQL_REFUSAL                                                                        \
 	"SELECT r.id, r.seq, r.time_ns, r.path, r.asked, r.reason, r.error, w.name, "      \
@@ -80,8 +89,8 @@
 	X(VERSION_ADD,                                                                     \
 		"INSERT INTO version (seq, path_id, number, kind, flags, epoch, base,"     \
 		" content_id, size, mode, uid, gid, mtime_ns, time_ns, author_id,"         \
-		" writer_id, from_id, from_number) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7,"    \
-		" ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)")                   \
+		" writer_id, from_id, from_number, set_id) VALUES (?1, ?2, ?3, ?4, ?5,"    \
+		" ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)")      \
 	X(VERSION_SEQ, "SELECT 1 FROM version WHERE seq = ?1 LIMIT 1")                     \
 	X(VERSION_LAST, "SELECT number FROM version WHERE path_id = ?1"                    \
 			" ORDER BY number DESC LIMIT 1")                                   \
@@ -115,8 +124,34 @@
 		       " AND EXISTS (SELECT 1 FROM version v WHERE v.path_id = p.id"       \
 		       " AND v.seq < ?3) LIMIT 1")                                         \
 	X(MOVE_ADD,                                                                        \
-		"INSERT INTO folder_move (seq, time_ns, from_path, to_path, author_id)"    \
-		" VALUES (?1, ?2, ?3, ?4, ?5)")                                            \
+		"INSERT INTO folder_move (seq, time_ns, from_path, to_path, author_id,"    \
+		" set_id) VALUES (?1, ?2, ?3, ?4, ?5, ?6)")                                \
+	X(MOVE_AFTER, "SELECT seq, from_path, to_path, set_id FROM folder_move"            \
+		      " WHERE seq > ?1 ORDER BY seq, id")                                  \
+	X(SET_OPEN_BY, "SELECT id FROM change_set WHERE state = 1 AND author_id = ?1")     \
+	X(SET_FIND, "SELECT id, last_seq, last_ns FROM change_set WHERE writer_id = ?1"    \
+		    " AND root_pid = ?2 AND root_start_ns = ?3 AND state = 0"              \
+		    " ORDER BY id DESC LIMIT 1")                                           \
+	X(SET_ADD, "INSERT INTO change_set (state, undo_of, what, writer_id, author_id,"   \
+		   " root_pid, root_start_ns, first_seq, last_seq, first_ns, last_ns,"     \
+		   " n_changes) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?8, ?9, ?9, 0)")   \
+	X(SET_GROW, "UPDATE change_set SET last_seq = max(last_seq, ?2),"                  \
+		    " last_ns = max(last_ns, ?3), n_changes = n_changes + ?4"              \
+		    " WHERE id = ?1")                                                      \
+	X(SET_CLOSE, "UPDATE change_set SET state = 4 WHERE state = 0 AND (id = ?1"        \
+		     " OR writer_id = ?2 OR writer_id ="                                   \
+		     " (SELECT id FROM writer WHERE name = ?3))")                          \
+	X(SET_RESUME, "UPDATE change_set SET author_id = ?2 WHERE id = ?1 AND state = 1")  \
+	X(SET_END, "UPDATE change_set SET state = ?2 WHERE id = ?1 AND state = 1")         \
+	X(SET_BEGUN, "SELECT id FROM change_set WHERE state = 1 AND first_seq = ?1")       \
+	X(SET_LIST, SQL_SET "WHERE ?2 IS NULL OR w.name = ?2"                              \
+			    " ORDER BY g.id DESC LIMIT ?1")                                \
+	X(SET_BY_ID, SQL_SET "WHERE g.id = ?1")                                            \
+	X(SET_COMMANDS, "SELECT a.command, count(*) FROM version v JOIN author a"          \
+			" ON a.id = v.author_id WHERE v.set_id = ?1"                       \
+			" AND a.command IS NOT NULL"                                       \
+			" GROUP BY a.command ORDER BY min(v.seq) LIMIT ?2")                \
+	X(LOG_SET, SQL_VERSION "WHERE v.set_id = ?1 ORDER BY v.seq DESC, v.id DESC")       \
 	X(MOVE_TO, "SELECT seq, from_path FROM folder_move WHERE to_path = ?1"             \
 		   " AND seq < ?2 ORDER BY seq DESC, id DESC LIMIT 1")                     \
 	X(MOVE_FROM, "SELECT seq FROM folder_move WHERE from_path = ?1 AND seq < ?2"       \

@@ -247,6 +247,8 @@ static int write_batch(struct journal *j, uint64_t from[NUMBER_KINDS],
 		return r;
 	r = write_items(j, &t);
 	if (!r)
+		r = sets_flush(j);
+	if (!r)
 		r = numbers_reserve(j, reserved, from, to);
 	if (!r)
 		r = tally_write(j->db, &t);
@@ -254,6 +256,7 @@ static int write_batch(struct journal *j, uint64_t from[NUMBER_KINDS],
 		r = db_run(j->db, STMT_COMMIT);
 	if (r) {
 		(void)!db_run(j->db, STMT_ROLLBACK); /* SQLite may have done it already */
+		sets_forget(j);
 		return r;
 	}
 	for (int i = 0; i < TALLY_KINDS; i++)

@@ -70,6 +70,8 @@ static void keep_former(struct resolution *res, const struct process *former)
 		res->is_agent ||
 		(former->is_mind && (e->giver == former->pid || res->rule == WRITER_RUN));
 	res->giver = e->giver;
+	res->root_pid = former->root_pid;
+	res->root_start_ns = former->root_start_ns;
 	memcpy(res->giver_comm, e->giver_comm, sizeof(res->giver_comm));
 }
 
@@ -89,6 +91,8 @@ static struct process_entry *entry_from(const struct resolution *res, uid_t uid,
 	e->p.is_mind = res->is_mind;
 	e->p.is_viewer = res->is_viewer;
 	memcpy(e->p.comm, res->self.comm, sizeof(e->p.comm));
+	e->p.root_pid = res->root_pid;
+	e->p.root_start_ns = res->root_start_ns;
 	e->giver = res->giver;
 	memcpy(e->giver_comm, res->giver_comm, sizeof(e->giver_comm));
 	return e;

@@ -63,8 +63,13 @@ struct process {
 	gid_t gid;
 	struct writer *writer;
 	enum writer_rule rule; /* that matched this process: evidence (W4) */
-	bool is_mind;	       /* the agent process itself, or counted as itself (S1) */
-	bool is_viewer;	       /* a program that shows content to the mind (S1) */
+	/* The process whose tree it belongs to: the agent's instance, the launcher, the
+	 * leader of the terminal session. 0: by its place among processes nothing is known.
+	 */
+	pid_t root_pid;
+	int64_t root_start_ns;
+	bool is_mind;	/* the agent process itself, or counted as itself (S1) */
+	bool is_viewer; /* a program that shows content to the mind (S1) */
 	char comm[32];
 	char *command; /* command line for a person, at most 200 bytes, one line */
 };

@@ -111,7 +111,9 @@ struct resolution {
 	struct proc_stat self;
 	struct writer *writer;
 	enum writer_rule rule;
-	pid_t giver; /* the process that gave the identity */
+	pid_t giver;	/* the process that gave the identity */
+	pid_t root_pid; /* as in struct process */
+	int64_t root_start_ns;
 	char giver_comm[PROC_COMM_SIZE];
 	bool by_self; /* the process' own program or environment gave it */
 	bool is_mind, is_viewer;

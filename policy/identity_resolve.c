@@ -139,6 +139,12 @@ static struct writer_claim claim(
 	};
 }
 
+static void set_root(struct resolution *out, const struct proc_stat *root)
+{
+	out->root_pid = root->pid;
+	out->root_start_ns = proc_ticks_ns(root->start_ticks);
+}
+
 static void answer(
 	struct lineage *l, struct writer *w, enum writer_rule rule, uint32_t level)
 {
@@ -147,6 +153,8 @@ static void answer(
 	out->writer = w;
 	out->rule = rule;
 	out->giver = l->levels[level].st.pid;
+	if (rule != WRITER_VARIABLE) /* who is known by one may have outlived its tree */
+		set_root(out, &l->levels[level].st);
 	memcpy(out->giver_comm, l->levels[level].st.comm, sizeof(out->giver_comm));
 	out->by_self = level == 0;
 }
@@ -284,6 +292,7 @@ static bool match_run_cgroup(struct lineage *l)
 			answer(l, writers_of_run(l->r->writers, &c, &none), WRITER_RUN, 0);
 			use_agent_errno(l, l->out->writer);
 			l->out->giver = pid;
+			set_root(l->out, &launcher.st);
 			l->out->by_self = false;
 			l->out->is_mind = counts_as_mind(&l->levels[0]);
 			return true;
@@ -291,6 +300,8 @@ static bool match_run_cgroup(struct lineage *l)
 	}
 	/* The launcher was killed; whom it launched are still the writer of that name. */
 	answer(l, writers_of_name(l->r->writers, &c), WRITER_RUN, 0);
+	l->out->root_pid = 0;
+	l->out->root_start_ns = 0;
 	use_agent_errno(l, l->out->writer);
 	l->out->by_self = false;
 	l->out->is_mind = counts_as_mind(&l->levels[0]);

@@ -33,6 +33,7 @@ int cmd_restore(int argc, char **argv);
 int cmd_rollback(int argc, char **argv);
 int cmd_run(int argc, char **argv);
 int cmd_status(int argc, char **argv);
+int cmd_undo(int argc, char **argv);
 int cmd_umount(int argc, char **argv);
 int cmd_why(int argc, char **argv);
 

@@ -3,23 +3,27 @@
 #include <sys/stat.h>
 
 #include "cli/cli.h"
+#include "cli/log_sets.h"
 #include "cli/options.h"
 #include "cli/show.h"
 #include "cli/table.h"
 #include "cli/versions.h"
 #include "cli/words.h"
 
-enum { OPT_WRITER, OPT_N, OPT_JSON };
+enum { OPT_WRITER, OPT_N, OPT_JSON, OPT_SETS, OPT_SET };
 
 static const struct option_spec options[] = {
 	[OPT_WRITER] = {"writer", 'w', "NAME", "only what this writer did", false},
 	[OPT_N] = {"number", 'n', "N", "at most N of them", false},
 	[OPT_JSON] = {"json", 0, NULL, "as JSON (schema stompfs/log/1)", false},
+	[OPT_SETS] = {"sets", 0, NULL, "change sets: what each writer did in one go",
+		false},
+	[OPT_SET] = {"set", 0, "ID", "the changes of one set", false},
 	{0}};
 
 static const struct command_spec spec = {
 	.name = "log",
-	.usage = "[PATH] [--writer NAME] [-n N] [--json]",
+	.usage = "[PATH] [--writer NAME] [-n N] [--sets | --set ID] [--json]",
 	.about = "The versions of PATH, newest first: who changed it, when and how, also "
 		 "across\n"
 		 "renames and after it was deleted. For a folder, and without PATH: the "
@@ -29,7 +33,9 @@ static const struct command_spec spec = {
 		 "refused many files.",
 	.example =
 		"  stomp log src/a.c              # then: stomp diff src/a.c@2 src/a.c@3\n"
-		"  stomp log --writer alice -n 5",
+		"  stomp log --writer alice -n 5\n"
+		"  stomp log --sets               # then: stomp log --set 12; stomp undo "
+		"12",
 	.options = options,
 	.max_args = 1,
 };
@@ -231,6 +237,31 @@ static bool was_folder(const struct version_entry *newest)
 	return strcmp(newest->kind, "rmdir") == 0 || strcmp(newest->kind, "mkdir") == 0;
 }
 
+/* The changes of one set. STOMP_DONE or the code to exit with. */
+static int read_set(const struct workspace *ws, const char *word, struct buf *text,
+	struct version_list *list)
+{
+	auto_buf name = {0};
+	uint64_t id;
+	int r;
+
+	if (!word_count(word, &id))
+		return options_wrong(
+			&spec, "--set takes the number of a change set, not %s", word);
+	buf_printf(&name, "sets/%llu.json", (unsigned long long)id);
+	r = buf_failed(&name) ? -ENOMEM : workspace_read(ws, name.data, text);
+	if (r == 0)
+		r = versions_parse(list, text->data ?: "");
+	if (r == 0)
+		return STOMP_DONE;
+	if (r != -ENOENT)
+		return report_errno(spec.name, name.data ?: word, r);
+	fprintf(stderr,
+		"stomp log: there is no change set %s (`stomp log --sets` lists them)\n",
+		word);
+	return STOMP_NO;
+}
+
 /* The versions of a file, or what is below a folder (a gone one too). */
 static int read_log(const struct workspace *ws, const char *relative, struct filter *f,
 	struct buf *name, struct buf *text, struct version_list *list)
@@ -271,9 +302,17 @@ int cmd_log(int argc, char **argv)
 	r = workspace_enter(&ws, spec.name, path, path ? &relative : NULL);
 	if (r != STOMP_DONE)
 		return r;
-	r = read_log(&ws, relative, &f, &name, &text, &list);
-	if (r < 0)
-		return report_errno(spec.name, path ?: ".stomp/log.json", r);
+	if (o.values[OPT_SETS])
+		return log_sets(&ws, f.writer, f.limit, o.values[OPT_JSON] != NULL);
+	if (o.values[OPT_SET]) {
+		r = read_set(&ws, o.values[OPT_SET], &text, &list);
+		if (r != STOMP_DONE)
+			return r;
+	} else {
+		r = read_log(&ws, relative, &f, &name, &text, &list);
+		if (r < 0)
+			return report_errno(spec.name, path ?: ".stomp/log.json", r);
+	}
 	if (o.values[OPT_JSON] && !f.below && !f.writer && !f.limit)
 		return show_json_text(text.data);
 	apply(&f, &list);

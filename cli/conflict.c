@@ -14,33 +14,6 @@ void conflict_done(struct conflict *c)
 	*c = (struct conflict){0};
 }
 
-static bool is_octal(const char *s)
-{
-	for (int i = 0; i < 3; i++)
-		if (s[i] < '0' || s[i] > '7')
-			return false;
-	return true;
-}
-
-/* The bytes of a word as ctl has it: \NNN for what is not printable ASCII. */
-static char *decode_word(const char *word)
-{
-	char *out = strdup(word), *at = out;
-
-	for (; out && *word; word++) {
-		if (*word == '\\' && is_octal(word + 1)) {
-			*at++ = (char)((word[1] - '0') << 6 | (word[2] - '0') << 3 |
-				       (word[3] - '0'));
-			word += 3;
-		} else {
-			*at++ = *word;
-		}
-	}
-	if (out)
-		*at = '\0';
-	return out;
-}
-
 static int explain(const char *command, uint64_t id, int error)
 {
 	if (error == -ENOENT)
@@ -81,7 +54,7 @@ int conflict_enter(const char *command, const char *word, const char *dir,
 	if (r < 0)
 		return explain(command, c->id, r);
 	c->path = json_text(c->info, "path", "?");
-	c->relative = decode_word(json_text(c->info, "word", ""));
+	c->relative = word_unescape(json_text(c->info, "word", ""));
 	return c->relative && *c->relative ? STOMP_DONE
 					   : report_errno(command, name.data, -EBADMSG);
 }

@@ -24,6 +24,7 @@ static const struct command commands[] = {
 	{"rollback", cmd_rollback, "PATH@N", "make a file what version N was"},
 	{"restore", cmd_restore, "PATH [--at WHEN]",
 		"bring back what was deleted, or what was then"},
+	{"undo", cmd_undo, "SET|WRITER", "take one writer's work back, keep others'"},
 	{"lease", cmd_lease, "VERB PATH", "hold files ahead; list, break leases"},
 	{"why", cmd_why, "[DIR]", "what was refused to you, and what to do"},
 	{"conflicts", cmd_conflicts, "[show ID]",

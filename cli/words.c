@@ -1,6 +1,7 @@
 #include "cli/words.h"
 
 #include <string.h>
+#include <time.h>
 
 #define DISTANCE_MAX_LEN 63
 
@@ -62,6 +63,48 @@ bool word_span_ms(const char *word, int64_t *ms)
 	return false;
 }
 
+static bool read_clock(const char *text, struct tm *tm)
+{
+	static const char *const forms[] = {"%H:%M:%S", "%H:%M"};
+
+	for (size_t i = 0; i < ARRAY_SIZE(forms); i++) {
+		struct tm copy = *tm;
+		const char *rest;
+
+		copy.tm_hour = copy.tm_min = copy.tm_sec = 0;
+		rest = strptime(text, forms[i], &copy);
+		if (!rest || *rest)
+			continue;
+		*tm = copy;
+		return true;
+	}
+	return false;
+}
+
+bool word_moment_ns(const char *word, int64_t now_ns, int64_t *ns)
+{
+	time_t now = (time_t)(now_ns / 1000000000), t;
+	struct tm tm = {0};
+	const char *rest;
+	int64_t ms;
+
+	if (word_span_ms(word + (*word == '-'), &ms)) {
+		*ns = now_ns - ms * 1000000;
+		return true;
+	}
+	rest = strptime(word, "%Y-%m-%d", &tm);
+	if (!rest && !localtime_r(&now, &tm))
+		return false;
+	if (rest && *rest && *rest != 'T' && *rest != ' ')
+		return false;
+	if (rest ? *rest && !read_clock(rest + 1, &tm) : !read_clock(word, &tm))
+		return false;
+	tm.tm_isdst = -1;
+	t = mktime(&tm);
+	*ns = (int64_t)t * 1000000000;
+	return t != (time_t)-1;
+}
+
 bool word_count(const char *word, uint64_t *count)
 {
 	return parse_u64(word, strlen(word), count) && *count > 0;
@@ -77,6 +120,32 @@ void word_escape(struct buf *out, const char *word, size_t size)
 		else
 			buf_putc(out, word[i]);
 	}
+}
+
+static bool is_octal(const char *s)
+{
+	for (int i = 0; i < 3; i++)
+		if (s[i] < '0' || s[i] > '7')
+			return false;
+	return true;
+}
+
+char *word_unescape(const char *word)
+{
+	char *out = strdup(word), *at = out;
+
+	for (; out && *word; word++) {
+		if (*word == '\\' && is_octal(word + 1)) {
+			*at++ = (char)((word[1] - '0') << 6 | (word[2] - '0') << 3 |
+				       (word[3] - '0'));
+			word += 3;
+		} else {
+			*at++ = *word;
+		}
+	}
+	if (out)
+		*at = '\0';
+	return out;
 }
 
 static unsigned min_unsigned(unsigned a, unsigned b)

@@ -21,12 +21,20 @@ bool word_version(const char *word, size_t *path_len, uint64_t *number);
  * *ms; false where it is none, is zero, or is over a year. */
 bool word_span_ms(const char *word, int64_t *ms);
 
+/* A moment, in nanoseconds of the wall clock: a span before now ("15m", also "-15m"), a
+ * local time of today ("10:32", "10:32:05"), or a date, with or without a time
+ * ("2026-11-24", "2026-11-24T10:32:05"). False where it is none. */
+bool word_moment_ns(const char *word, int64_t now_ns, int64_t *ns);
+
 /* A whole number of at least 1. */
 bool word_count(const char *word, uint64_t *count);
 
 /* One word of a ctl line: blanks, backslashes and what is not printable ASCII become
  * three octal digits. */
 void word_escape(struct buf *out, const char *word, size_t size);
+
+/* What was escaped so; the caller's to free. NULL: no memory. */
+char *word_unescape(const char *word);
 
 /* Edits between two words: insert, drop, replace, swap of neighbours. Words longer than
  * 63 bytes are compared by their first 63. */

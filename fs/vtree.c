@@ -39,6 +39,7 @@ static const struct {
 	{"conflicts", V_CONFLICTS, NULL},
 	{"at", V_AT, NULL},
 	{"since", V_SINCE, NULL},
+	{"sets", V_SETS, NULL},
 };
 
 const char *vtree_top_name(unsigned i, enum vkind *kind)
@@ -66,6 +67,14 @@ vrender_fn *vtree_renderer(const struct vnode *node)
 		return vdoc_since;
 	case V_SINCE_JSON:
 		return vdoc_since_json;
+	case V_SETS_LOG:
+		return vdoc_sets;
+	case V_SETS_LOG_JSON:
+		return vdoc_sets_json;
+	case V_SET:
+		return vdoc_set;
+	case V_SET_JSON:
+		return vdoc_set_json;
 	default:
 		return NULL;
 	}
@@ -74,7 +83,8 @@ vrender_fn *vtree_renderer(const struct vnode *node)
 bool vkind_is_folder(enum vkind kind)
 {
 	return kind == V_TOP || kind == V_HISTORY || kind == V_CONFLICTS ||
-	       kind == V_CONFLICT || kind == V_AT || kind == V_AT_FOLDER || kind == V_SINCE;
+	       kind == V_CONFLICT || kind == V_SETS || kind == V_AT ||
+	       kind == V_AT_FOLDER || kind == V_SINCE;
 }
 
 static bool vkind_is_past(enum vkind kind)
@@ -289,8 +299,9 @@ void vtree_top_stat(struct workspace *ws, struct stat *st)
 
 static bool is_fixed(const struct vnode *node)
 {
-	return node->kind <= V_CTL || node->kind == V_CONFLICTS || node->kind == V_AT ||
-	       node->kind == V_SINCE || (node->kind == V_HISTORY && !node->path_len);
+	return node->kind <= V_CTL || node->kind == V_CONFLICTS || node->kind == V_SETS ||
+	       node->kind == V_AT || node->kind == V_SINCE ||
+	       (node->kind == V_HISTORY && !node->path_len);
 }
 
 static void reply_entry(fuse_req_t req, struct vspec *spec)
@@ -341,6 +352,8 @@ static int resolve(struct workspace *ws, const struct vnode *parent, const char 
 		return at_resolve(ws, parent, name, out);
 	case V_SINCE:
 		return since_resolve(ws, name, out);
+	case V_SETS:
+		return sets_resolve(ws, name, out);
 	default:
 		return -ENOTDIR;
 	}

@@ -115,23 +115,6 @@ void vdoc_conflict_info(const struct vreader *r, struct buf *out)
 
 /* ---- JSON ---- */
 
-/* The path as a word of a ctl line, from which its bytes can be had again. */
-static void json_word(struct buf *b, const char *key, const char *path, size_t size)
-{
-	auto_buf word = {0};
-
-	for (size_t i = 0; i < size; i++) {
-		unsigned char c = (unsigned char)path[i];
-
-		if (c <= ' ' || c >= 0x7f || c == '\\')
-			buf_printf(&word, "\\%03o", c);
-		else
-			buf_putc(&word, (char)c);
-	}
-	b->failed |= buf_failed(&word);
-	json_bytes(b, key, word.data, word.len);
-}
-
 static void json_resolved(struct buf *b, const struct refusal *r)
 {
 	json_key(b, "resolved");

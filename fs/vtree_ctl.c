@@ -16,6 +16,9 @@ const char *ctl_usage(void)
 	       "lease release PATH...\n"
 	       "lease break PATH...\n"
 	       "resolve ID ours|theirs|merged|file\n"
+	       "undo begin [of=SET] [writer=NAME] WHAT\n"
+	       "undo resume SET\n"
+	       "undo end SET done|back\n"
 	       "checkpoint\n"
 	       "fsck [scrub] [rate=MIB]\n"
 	       "ping\n"
@@ -217,6 +220,9 @@ int ctl_execute(fuse_req_t req, struct process *by, const char *line, size_t siz
 		r = start_check(ws, by, cmd, &why);
 	else if (r == 0 && cmd->verb == CTL_RESOLVE)
 		r = conflicts_settle(ws, by, cmd->conflict, cmd->how, answer, &why);
+	else if (r == 0 && (cmd->verb == CTL_UNDO_BEGIN || cmd->verb == CTL_UNDO_RESUME ||
+				   cmd->verb == CTL_UNDO_END))
+		r = sets_execute(ws, by, cmd, answer, &why);
 	else if (r == 0 && cmd->verb != CTL_PING) {
 		r = check_may_write(req, cmd, &why);
 		if (r == 0)

@@ -26,6 +26,9 @@ enum ctl_verb {
 	CTL_RESOLVE,
 	CTL_PING,
 	CTL_FSCK,
+	CTL_UNDO_BEGIN,
+	CTL_UNDO_RESUME,
+	CTL_UNDO_END,
 };
 
 struct ctl_command {
@@ -33,9 +36,12 @@ struct ctl_command {
 	int64_t ttl_ns;	    /* -1: not said */
 	const char *reason; /* NULL: not said */
 	uint64_t conflict;  /* CTL_RESOLVE */
-	const char *how;    /* CTL_RESOLVE: "ours", "theirs", "merged", "file" */
-	bool scrub;	    /* CTL_FSCK */
-	uint64_t rate_mib;  /* CTL_FSCK; 0: unbounded */
+	/* CTL_RESOLVE: "ours", "theirs", "merged", "file"; CTL_UNDO_END: "done", "back" */
+	const char *how;
+	uint64_t set;	       /* CTL_UNDO_*: of BEGIN what is undone, 0: not said */
+	const char *of, *what; /* CTL_UNDO_BEGIN: a writer or NULL; what is undone */
+	bool scrub;	       /* CTL_FSCK */
+	uint64_t rate_mib;     /* CTL_FSCK; 0: unbounded */
 	unsigned n_paths;
 	char *paths[CTL_WORDS_MAX];  /* relative to the workspace, or patterns */
 	char text[CTL_LINE_MAX + 1]; /* what the pointers point into */

@@ -225,7 +225,8 @@ static int parse_id(const char *word, uint64_t *id, struct buf *why)
 	for (; *word >= '0' && *word <= '9' && n <= UINT32_MAX; word++)
 		n = n * 10 + (uint64_t)(*word - '0');
 	if (*word || !n || n > UINT32_MAX) {
-		buf_puts(why, "a conflict is a number, as .stomp/conflicts lists them");
+		buf_puts(why, "it is known by a number: .stomp/conflicts and .stomp/sets "
+			      "list them");
 		return -EINVAL;
 	}
 	*id = n;
@@ -286,6 +287,76 @@ static int parse_fsck(struct ctl_command *cmd, struct words *words, struct buf *
 	return r;
 }
 
+static int parse_undo_begin(struct ctl_command *cmd, struct words *words, struct buf *why)
+{
+	char *word;
+	int r;
+
+	cmd->verb = CTL_UNDO_BEGIN;
+	while ((r = next_word(words, &word, why)) > 0) {
+		if (!strncmp(word, "of=", 3)) {
+			r = parse_id(word + 3, &cmd->set, why);
+			if (r < 0)
+				return r;
+		} else if (!strncmp(word, "writer=", 7)) {
+			cmd->of = word + 7;
+		} else {
+			cmd->what = word;
+			return no_more(words, why);
+		}
+	}
+	if (r == 0)
+		buf_puts(why, "undo begin what? a word that tells what is undone");
+	return r ?: -EINVAL;
+}
+
+static int parse_undo_end(struct ctl_command *cmd, struct words *words, struct buf *why)
+{
+	char *how;
+	int r = next_word(words, &how, why);
+
+	cmd->verb = CTL_UNDO_END;
+	if (r < 0)
+		return r;
+	if (r && !strcmp(how, "done"))
+		cmd->how = "done";
+	else if (r && !strcmp(how, "back"))
+		cmd->how = "back";
+	if (!cmd->how) {
+		buf_puts(why, "undo end ID how? done or back");
+		return -EINVAL;
+	}
+	return no_more(words, why);
+}
+
+static int parse_undo(struct ctl_command *cmd, struct words *words, struct buf *why)
+{
+	char *verb, *id;
+	bool ends;
+	int r = next_word(words, &verb, why);
+
+	if (r < 0)
+		return r;
+	if (r && !strcmp(verb, "begin"))
+		return parse_undo_begin(cmd, words, why);
+	ends = r && !strcmp(verb, "end");
+	if (!r || (!ends && strcmp(verb, "resume") != 0)) {
+		buf_puts(why, "undo what? begin, resume or end");
+		return -EINVAL;
+	}
+	r = next_word(words, &id, why);
+	if (r == 0) {
+		buf_puts(why, "which one? name the number of its change set");
+		r = -EINVAL;
+	}
+	if (r > 0)
+		r = parse_id(id, &cmd->set, why);
+	if (r < 0)
+		return r;
+	cmd->verb = CTL_UNDO_RESUME;
+	return ends ? parse_undo_end(cmd, words, why) : no_more(words, why);
+}
+
 int ctl_parse(struct ctl_command *cmd, const char *line, size_t size, struct buf *why)
 {
 	struct words words;
@@ -310,6 +381,8 @@ int ctl_parse(struct ctl_command *cmd, const char *line, size_t size, struct buf
 	cmd->how = NULL;
 	cmd->scrub = false;
 	cmd->rate_mib = CHECKER_RATE_MIB;
+	cmd->set = 0;
+	cmd->of = cmd->what = NULL;
 	cmd->n_paths = 0;
 	words = (struct words){cmd->text, cmd->text + size};
 	r = next_word(&words, &word, why);
@@ -329,7 +402,9 @@ int ctl_parse(struct ctl_command *cmd, const char *line, size_t size, struct buf
 		return parse_fsck(cmd, &words, why);
 	if (r && !strcmp(word, "resolve"))
 		return parse_resolve(cmd, &words, why);
+	if (r && !strcmp(word, "undo"))
+		return parse_undo(cmd, &words, why);
 	buf_puts(why, "the commands are: lease acquire|renew|release|break, resolve, "
-		      "checkpoint, fsck, ping");
+		      "undo begin|resume|end, checkpoint, fsck, ping");
 	return -EINVAL;
 }

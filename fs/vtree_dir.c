@@ -100,6 +100,9 @@ static int list(struct workspace *ws, const struct vnode *node, struct buf *text
 	case V_AT_FOLDER:
 		r = at_list(ws, node, add_name, &l);
 		break;
+	case V_SETS:
+		r = sets_list(ws, add_name, &l);
+		break;
 	default:
 		return -ENOTDIR;
 	}

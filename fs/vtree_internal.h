@@ -8,6 +8,7 @@
  *   vtree_at.c, vtree_at_list.c   at/: the tree as it was
  *   vtree_since.c            since/: what changed after a moment
  *   vtree_conflicts_text.c   conflicts as documents
+ *   vtree_sets.c             change sets, and the commands of an undo
  *   vtree_incidents.c        many refusals of one process as one
  *   vtree_ctl*.c     the commands
  *   vtree_render*.c, vtree_log.c, vtree_metrics.c, vtree_text_readme.c   the documents
@@ -65,6 +66,11 @@ enum vkind {
 	V_SINCE,
 	V_SINCE_TEXT, /* number: the moment; path: the word, "last" alone is remembered */
 	V_SINCE_JSON,
+	V_SETS,
+	V_SETS_LOG,
+	V_SETS_LOG_JSON,
+	V_SET, /* number: id of the change set; the same below */
+	V_SET_JSON,
 };
 
 /* What is stored rather than made: where it lies and what stat tells of it. */
@@ -177,6 +183,13 @@ must_check int history_list(
 	struct workspace *ws, const struct vnode *node, vlist_fn *add, void *ctx);
 must_check int conflicts_list(
 	struct workspace *ws, const struct vnode *node, vlist_fn *add, void *ctx);
+must_check int sets_resolve(struct workspace *ws, const char *name, struct vspec *out);
+must_check int sets_list(struct workspace *ws, vlist_fn *add, void *ctx);
+
+/* ctl: the begin, the resuming and the end of an undo, which is a change set. */
+struct ctl_command;
+must_check int sets_execute(struct workspace *ws, struct process *by,
+	const struct ctl_command *cmd, struct buf *answer, struct buf *why);
 
 /* conflicts/ID/merged: base and theirs merged into what the path holds now, of which by
  * is taken to know (S5). -ENOENT where they do not fit together. */
@@ -252,7 +265,32 @@ vrender_fn vdoc_readme, vdoc_status, vdoc_status_json, vdoc_me, vdoc_me_json, vd
 	vdoc_why_json, vdoc_writers, vdoc_writers_json, vdoc_leases, vdoc_leases_json,
 	vdoc_log, vdoc_log_json, vdoc_refusals_json, vdoc_policy, vdoc_metrics,
 	vdoc_versions, vdoc_versions_json, vdoc_conflict_info, vdoc_conflict_info_json,
-	vdoc_conflicts_json, vdoc_conflicts_ndjson;
+	vdoc_conflicts_json, vdoc_conflicts_ndjson, vdoc_sets, vdoc_sets_json, vdoc_set,
+	vdoc_set_json;
+
+/* Folders that were renamed: what lay below them has another name now. */
+struct vmoves {
+	struct buf text, rows;
+};
+
+/* Those after seq. -E2BIG: too many. */
+must_check int vmoves_load(struct workspace *ws, uint64_t after_seq, struct vmoves *m);
+void vmoves_done(struct vmoves *m);
+/* "now": what the path of v is called by now, where it is not what it was; "from_now": the
+ * same of its other path. */
+void json_now(struct buf *b, const struct vmoves *m, const struct version *v);
+
+/* Versions as lines of a log: add them in any order, then print the newest max. */
+struct vlines {
+	struct buf text, index;
+	unsigned n;
+};
+
+int vlines_add_version(const struct version *v, void *lines); /* a version_fn */
+void vlines_print(struct vlines *lines, unsigned max, struct buf *out);
+
+/* A version as JSON, without the brace at its end. */
+void json_version(struct buf *b, const struct version *v);
 
 /* "ok", or a sentence that says what is wrong and what to do. */
 void vdoc_health(const struct journal_figures *figures, struct buf *out);
@@ -305,6 +343,8 @@ void json_next(struct buf *b);
 void json_key(struct buf *b, const char *key);
 void json_string(struct buf *b, const char *key, const char *value); /* NULL: null */
 void json_bytes(struct buf *b, const char *key, const char *value, size_t size);
+/* A path as one word of ctl, for names that JSON cannot hold. */
+void json_word(struct buf *b, const char *key, const char *path, size_t size);
 void json_number(struct buf *b, const char *key, uint64_t value);
 void json_signed(struct buf *b, const char *key, int64_t value);
 void json_bool(struct buf *b, const char *key, bool value);

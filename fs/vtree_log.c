@@ -18,18 +18,13 @@ static bool is_news(const struct event *e)
 
 enum { NEWS_AMONG = 2000 }; /* events looked through for news */
 
-/* Lines from several sources, put in order by their seq. */
+/* Lines from several sources, put in order by their seq: vlines.index. */
 struct line {
 	uint64_t seq;
 	size_t at, len;
 };
 
-struct lines {
-	struct buf text, index; /* index: struct line */
-	unsigned n;
-};
-
-static void begin_line(struct lines *l, uint64_t seq)
+static void begin_line(struct vlines *l, uint64_t seq)
 {
 	struct line line = {.seq = seq, .at = l->text.len};
 
@@ -37,7 +32,7 @@ static void begin_line(struct lines *l, uint64_t seq)
 	l->n++;
 }
 
-static void end_line(struct lines *l)
+static void end_line(struct vlines *l)
 {
 	struct line line;
 	char *last;
@@ -59,7 +54,7 @@ static int by_seq_newest_first(const void *a, const void *b)
 }
 
 /* The newest max lines, as columns under the heading. */
-static void put_lines(struct lines *l, const char *heading, unsigned max, struct buf *out)
+static void put_lines(struct vlines *l, const char *heading, unsigned max, struct buf *out)
 {
 	const struct line *line = (const void *)l->index.data;
 	auto_buf rows = {0};
@@ -113,9 +108,9 @@ static void put_notes(struct buf *b, const struct version *v)
 		buf_printf(b, "%smade from %llu", sep, (unsigned long long)v->base_number);
 }
 
-static int add_version(const struct version *v, void *ctx)
+int vlines_add_version(const struct version *v, void *ctx)
 {
-	struct lines *l = ctx;
+	struct vlines *l = ctx;
 	struct buf *b = &l->text;
 
 	begin_line(l, v->seq);
@@ -138,7 +133,7 @@ static int add_version(const struct version *v, void *ctx)
 
 static int add_event(const struct event *e, void *ctx)
 {
-	struct lines *l = ctx;
+	struct vlines *l = ctx;
 	struct buf *b = &l->text;
 
 	if (!is_news(e))
@@ -160,7 +155,7 @@ static int add_event(const struct event *e, void *ctx)
 
 static void add_incident(const struct incident *i, void *ctx)
 {
-	struct lines *l = ctx;
+	struct vlines *l = ctx;
 	struct buf *b = &l->text;
 
 	begin_line(l, i->seq);
@@ -195,12 +190,17 @@ static void put_error(struct buf *out, int r)
 
 static const char heading[] = "TIME\tFILE\tWHAT\tWRITER\tSIZE\tNOTES\n";
 
+void vlines_print(struct vlines *lines, unsigned max, struct buf *out)
+{
+	put_lines(lines, heading, max, out);
+}
+
 void vdoc_log(const struct vreader *r, struct buf *out)
 {
 	const struct log_filter filter = {.limit = VTREE_LOG_ROWS};
 	struct journal *j = r->ws->journal;
-	struct lines l = {0};
-	int e = journal_log(j, &filter, add_version, &l);
+	struct vlines l = {0};
+	int e = journal_log(j, &filter, vlines_add_version, &l);
 
 	if (e >= 0)
 		e = incidents_each(r->ws, add_incident, &l);
@@ -223,8 +223,8 @@ static struct log_filter own_history(const struct vreader *r)
 void vdoc_versions(const struct vreader *r, struct buf *out)
 {
 	const struct log_filter filter = own_history(r);
-	struct lines l = {0};
-	int e = journal_log(r->ws->journal, &filter, add_version, &l);
+	struct vlines l = {0};
+	int e = journal_log(r->ws->journal, &filter, vlines_add_version, &l);
 
 	put_lines(&l, heading, VTREE_ROWS_MAX, out);
 	put_error(out, e);
@@ -247,36 +247,70 @@ static void json_flags(struct buf *b, uint32_t flags)
 	buf_putc(b, ']');
 }
 
-static int put_version(const struct version *v, void *ctx)
+static void json_type(struct buf *b, mode_t mode)
 {
-	struct json_rows *rows = ctx;
-	struct buf *b = rows->out;
+	const char *type = NULL;
+
+	if (mode & S_IFMT)
+		type = S_ISREG(mode)   ? "file"
+		       : S_ISLNK(mode) ? "symlink"
+		       : S_ISDIR(mode) ? "folder"
+				       : "other";
+	json_string(b, "type", type);
+}
+
+/* A path that is no plain word is told as one too: JSON cannot hold every name. */
+static void json_path(
+	struct buf *b, const char *key, const char *word_key, const char *path, size_t len)
+{
+	bool plain = true;
+
+	json_bytes(b, key, path, len);
+	for (size_t i = 0; path && i < len; i++)
+		plain = plain && path[i] > ' ' && path[i] < 0x7f && path[i] != '\\';
+	if (!plain)
+		json_word(b, word_key, path, len);
+}
+
+void json_version(struct buf *b, const struct version *v)
+{
 	char hex[33];
 
-	if (!json_rows_next(rows))
-		return 1;
 	if (v->has_content)
 		hash128_hex(v->content, hex);
 	buf_putc(b, '{');
 	json_number(b, "seq", v->seq);
 	json_time(b, "time", v->time_ns);
-	json_bytes(b, "path", v->path, v->path_len);
+	json_path(b, "path", "word", v->path, v->path_len);
 	json_number(b, "number", v->number);
 	json_string(b, "kind", version_kind_name(v->kind));
 	json_string(b, "writer", v->author.name);
 	json_number(b, "epoch", v->epoch);
 	json_number(b, "base", v->base_number);
 	json_number(b, "size", v->size);
+	json_type(b, v->mode);
 	json_key(b, "mode");
 	buf_printf(b, "\"%04o\"", (unsigned)(v->mode & 07777));
+	json_number(b, "uid", v->uid);
+	json_number(b, "gid", v->gid);
 	json_string(b, "content", v->has_content ? hex : NULL);
 	json_flags(b, v->flags);
-	json_bytes(b, "from_path", v->from_path, v->from_path_len);
+	json_path(b, "from_path", "from_word", v->from_path, v->from_path_len);
 	json_number(b, "from_number", v->from_number);
 	json_string(b, "rule", v->author.rule);
 	json_signed(b, "pid", v->author.pid);
 	json_string(b, "command", v->author.command);
-	buf_putc(b, '}');
+	json_number(b, "set", v->set_id);
+}
+
+static int put_version(const struct version *v, void *ctx)
+{
+	struct json_rows *rows = ctx;
+
+	if (!json_rows_next(rows))
+		return 1;
+	json_version(rows->out, v);
+	buf_putc(rows->out, '}');
 	return 0;
 }
 
@@ -398,17 +432,36 @@ void vdoc_log_json(const struct vreader *r, struct buf *out)
 	buf_puts(out, "}\n");
 }
 
+struct own_rows {
+	struct json_rows rows;
+	struct vmoves moves;
+};
+
+static int put_own_version(const struct version *v, void *ctx)
+{
+	struct own_rows *own = ctx;
+
+	if (!json_rows_next(&own->rows))
+		return 1;
+	json_version(own->rows.out, v);
+	json_now(own->rows.out, &own->moves, v);
+	buf_putc(own->rows.out, '}');
+	return 0;
+}
+
 void vdoc_versions_json(const struct vreader *r, struct buf *out)
 {
 	const struct log_filter filter = own_history(r);
-	struct json_rows rows;
-	int e;
+	struct own_rows own = {0};
+	int e = vmoves_load(r->ws, 0, &own.moves);
 
 	buf_puts(out, "{\"schema\":\"stompfs/log/1\"");
-	json_rows_begin(&rows, out, "versions");
-	e = journal_log(r->ws->journal, &filter, put_version, &rows);
-	json_rows_end(&rows);
+	json_rows_begin(&own.rows, out, "versions");
+	if (e >= 0)
+		e = journal_log(r->ws->journal, &filter, put_own_version, &own);
+	json_rows_end(&own.rows);
 	if (e < 0)
 		json_string(out, "error", strerrordesc_np(-e));
 	buf_puts(out, "}\n");
+	vmoves_done(&own.moves);
 }

@@ -191,6 +191,23 @@ void json_bytes(struct buf *b, const char *key, const char *value, size_t size)
 		buf_puts(b, "null");
 }
 
+/* The path as a word of a ctl line, from which its bytes can be had again. */
+void json_word(struct buf *b, const char *key, const char *path, size_t size)
+{
+	auto_buf word = {0};
+
+	for (size_t i = 0; i < size; i++) {
+		unsigned char c = (unsigned char)path[i];
+
+		if (c <= ' ' || c >= 0x7f || c == '\\')
+			buf_printf(&word, "\\%03o", c);
+		else
+			buf_putc(&word, (char)c);
+	}
+	b->failed |= buf_failed(&word);
+	json_bytes(b, key, word.data, word.len);
+}
+
 void json_number(struct buf *b, const char *key, uint64_t value)
 {
 	json_key(b, key);

@@ -342,7 +342,6 @@ enum set_state {
 	SET_DONE,   /* an undo */
 	SET_BACK,   /* an undo that was taken back: in sum it changed nothing */
 	SET_CLOSED, /* plain, and nothing comes to it any more: it was undone */
-	SET_STATES
 };
 
 struct change_set {

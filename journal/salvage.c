@@ -296,6 +296,12 @@ static const char *const settle[] = {
 	" AND ?1 IS NOT NULL",
 	"UPDATE refusal SET writer_id = NULL WHERE writer_id NOT IN (SELECT id FROM writer)"
 	" AND ?1 IS NOT NULL",
+	"DELETE FROM change_set WHERE author_id NOT IN (SELECT id FROM author)"
+	" AND ?1 IS NOT NULL",
+	"UPDATE version SET set_id = NULL WHERE set_id NOT IN (SELECT id FROM change_set)"
+	" AND ?1 IS NOT NULL",
+	"UPDATE folder_move SET set_id = NULL WHERE set_id NOT IN"
+	" (SELECT id FROM change_set) AND ?1 IS NOT NULL",
 	"UPDATE folder_move SET author_id = NULL WHERE author_id NOT IN"
 	" (SELECT id FROM author) AND ?1 IS NOT NULL",
 	/* what builds on what nobody has any more */

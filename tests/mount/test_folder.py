@@ -26,7 +26,7 @@ TABLES = {
     "conflicts.json": "conflicts",
     "fsck.json": "fsck",
 }
-FOLDERS = {"history", "conflicts", "at", "since"}
+FOLDERS = {"history", "conflicts", "at", "since", "sets"}
 OTHERS = {"ctl", "conflicts.ndjson"}
 STRANGER = 54321
 

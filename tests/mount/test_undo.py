@@ -135,7 +135,7 @@ def test_made_deleted_renamed_mode_link_and_folder(workspace, alice, bob):
     _, _, err = alice.sh(
         "cat deleted renamed old/in >/dev/null; sleep .01;"
         "echo new > made; rm deleted; mv renamed other; chmod 755 mode;"
-        "rm -r old; mkdir new; echo 1 > new/in"
+        "mkdir new; echo 1 > new/in; rm -r old"
     )
     alice.readfile(".stomp/history/link/1")  # no other way to know a link
     alice.unlink("link")

@@ -210,8 +210,37 @@ static void test_limits(void)
 	expect_error(line.data, line.len, -E2BIG);
 }
 
+static void test_undo(void)
+{
+	parse("undo begin of=3 writer=al\\040ice set\\0403");
+	CHECK_EQ(cmd.verb, CTL_UNDO_BEGIN);
+	CHECK_EQ(cmd.set, 3);
+	CHECK_STR(cmd.of, "al ice");
+	CHECK_STR(cmd.what, "set 3");
+	parse("undo begin x");
+	CHECK_EQ(cmd.set, 0);
+	CHECK_STR(cmd.of, NULL);
+	parse("undo resume 7");
+	CHECK_EQ(cmd.verb, CTL_UNDO_RESUME);
+	CHECK_EQ(cmd.set, 7);
+	parse("undo end 7 back");
+	CHECK_EQ(cmd.verb, CTL_UNDO_END);
+	CHECK_STR(cmd.how, "back");
+	refuse("undo");
+	refuse("undo begin");
+	refuse("undo begin of=x y");
+	refuse("undo begin of=1");
+	refuse("undo begin x y");
+	refuse("undo end 7");
+	refuse("undo end 7 well");
+	refuse("undo end 7 done now");
+	refuse("undo resume");
+	refuse("undo resume x");
+}
+
 int main(void)
 {
+	test_undo();
 	test_plain_commands();
 	test_lease_verbs();
 	test_options();

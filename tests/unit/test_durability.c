@@ -306,6 +306,12 @@ static void test_an_older_schema_is_migrated(void)
 		db_int(db, "SELECT versions FROM v_writers WHERE name = 'alice'", &version),
 		0);
 	CHECK_EQ(version, 1);
+	CHECK_EQ(db_int(db,
+			 "SELECT n_changes FROM change_set WHERE id = (SELECT set_id"
+			 " FROM version WHERE seq = 5)",
+			 &version),
+		0);
+	CHECK_EQ(version, 1);
 	CHECK_EQ(db_exec(db, "PRAGMA user_version = 99"), 0);
 	close_db(db, &vfs);
 	CHECK_EQ(journal_open(&f.j, &(struct journal_options){.dirfd = f.dirfd,

@@ -14,7 +14,7 @@ enum {
 	HEADER_BYTES = 4096,
 	RING_BYTES = 8 * 1024 * 1024,
 	FILE_BYTES = HEADER_BYTES + RING_BYTES,
-	FORMAT = 1,
+	FORMAT = 2,
 	ALIGN = 8,
 	TEXTS = 5, /* path, from_path, name, rule, command */
 };
@@ -39,9 +39,9 @@ struct record {
 struct body {
 	uint64_t seq, number, epoch, base_number, size, from_number;
 	struct hash128 content;
-	int64_t mtime_ns, time_ns, start_ns, content_id;
+	int64_t mtime_ns, time_ns, start_ns, root_start_ns, content_id;
 	uint32_t kind, flags, mode, uid, gid, author_uid;
-	int32_t pid;
+	int32_t pid, root_pid;
 	uint32_t has_content, has_capture, has_patch;
 	uint32_t texts[TEXTS]; /* length + 1; 0: none */
 	struct hash128 hash;   /* of the capture */
@@ -113,6 +113,7 @@ static void fill_body(struct body *b, const struct item *item, const struct text
 		.mtime_ns = v->mtime_ns,
 		.time_ns = v->time_ns,
 		.start_ns = v->author.start_ns,
+		.root_start_ns = v->author.root_start_ns,
 		.content_id = v->content_id,
 		.kind = v->kind,
 		.flags = v->flags,
@@ -121,6 +122,7 @@ static void fill_body(struct body *b, const struct item *item, const struct text
 		.gid = v->gid,
 		.author_uid = v->author.uid,
 		.pid = v->author.pid,
+		.root_pid = v->author.root_pid,
 		.has_content = v->has_content,
 		.has_capture = item->has_capture,
 		.has_patch = p != NULL,
@@ -269,6 +271,8 @@ static void get_version(const struct body *b, const char **at, struct version *v
 		.uid = b->author_uid,
 		.pid = b->pid,
 		.start_ns = b->start_ns,
+		.root_pid = b->root_pid,
+		.root_start_ns = b->root_start_ns,
 	};
 	v->author.name = get_text(at, b->texts[2]);
 	v->author.rule = get_text(at, b->texts[3]);

@@ -25,6 +25,7 @@ def sets(workspace, writer=None):
 
 
 def newest_set(workspace, writer):
+    settled(workspace)
     return str(sets(workspace, writer)[-1]["id"])
 
 
@@ -73,9 +74,11 @@ def bob(workspace, writer):
 
 def test_what_one_writer_does_in_one_go_is_a_set(workspace, alice, bob):
     alice.writefile("a", b"1\n")
+    settled(workspace)  # the release of its handle is on its way
     bob.writefile("b", b"1\n")
     alice.writefile("c", b"1\n")
     alice.sh("echo 2 > d; mkdir e")
+    settled(workspace)
     rows = sets(workspace)
     assert [s["writer"] for s in rows] == ["alice", "bob"]
     assert (rows[0]["files"], rows[0]["changes"]) == (4, 4)
@@ -97,6 +100,7 @@ def test_another_process_tree_of_the_same_name_begins_another_set(workspace):
 def test_the_id_stays_when_more_comes_and_after_a_restart(workspace, writer):
     alice = writer("alice")
     alice.writefile("a", b"1\n")
+    settled(workspace)
     before = newest_set(workspace, "alice")
     alice.writefile("b", b"1\n")
     assert newest_set(workspace, "alice") == before

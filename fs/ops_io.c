@@ -165,6 +165,20 @@ static bool reply_after_invalidation(struct op *op, struct inode *inode, ssize_t
 	return reply_after_notes(op->ws, op->req, size);
 }
 
+/* What was stored through a mapping has its place, whatever the descriptor is like. */
+static bool is_append(const struct op *op, const struct handle *h)
+{
+	return h->append && !op->fi.writepage;
+}
+
+/* O_APPEND of the backing's descriptor would move it to the end. */
+static ssize_t write_stored(const struct op *op, const struct handle *h)
+{
+	auto_close int fd = inode_open(op->ws, h->inode, O_WRONLY);
+
+	return fd < 0 ? fd : write_all(fd, op->data, op->size, op->offset);
+}
+
 /* An orphan, or a file that nothing guards any more or yet. */
 static ssize_t write_unguarded(struct op *op, struct handle *h)
 {
@@ -176,12 +190,14 @@ static ssize_t write_unguarded(struct op *op, struct handle *h)
 		drop_privilege_bits(fd, fuse_req_ctx(op->req)->uid);
 		h->privilege_dropped = true; /* looked at once */
 	}
+	if (h->append && op->fi.writepage)
+		return write_stored(op, h);
 	return write_all(fd, op->data, op->size, op->offset);
 }
 
 static enum change_shape write_shape(const struct op *op, const struct handle *h)
 {
-	if (h->append)
+	if (is_append(op, h))
 		return CHANGE_APPEND;
 	return op->offset == 0 ? CHANGE_REWRITING : CHANGE_BLIND;
 }
@@ -216,18 +232,17 @@ static bool is_holders_mapping(const struct op *op, const struct file *f)
 }
 
 /* The lease is held and its session has been judged: no need to ask again. */
-static bool may_write_on(const struct file *f, const struct handle *h)
+static bool may_write_on(const struct file *f, const struct handle *h, bool appends)
 {
-	return gate_holds(f, h) && f->session.by && (f->session.judged || h->append);
+	return gate_holds(f, h) && f->session.by && (f->session.judged || appends);
 }
 
 /* V6. What is appended lies behind all that was there, wherever the kernel thinks that is.
  */
 static void note_write(const struct op *op, const struct handle *h, struct file *f)
 {
-	bool appends = h->append && !op->fi.writepage;
-
-	session_will_write(op->ws, f, appends ? INT64_MAX : (uint64_t)op->offset, op->size);
+	session_will_write(
+		op->ws, f, is_append(op, h) ? INT64_MAX : (uint64_t)op->offset, op->size);
 }
 
 /* f is locked. The bytes written, or -errno. */
@@ -238,7 +253,8 @@ static ssize_t write_guarded(struct op *op, struct handle *h, struct file *f)
 	ssize_t n;
 	int r;
 
-	if ((may_write_on(f, h) || is_holders_mapping(op, f)) && !f->pending) {
+	if ((may_write_on(f, h, is_append(op, h)) || is_holders_mapping(op, f)) &&
+		!f->pending) {
 		r = journal_health(op->ws->journal);
 		if (r < 0)
 			return r; /* V7 */
@@ -379,7 +395,7 @@ static ssize_t change_through(struct op *op, struct handle *h, enum change_shape
 		}
 		goto out;
 	}
-	if (!may_write_on(f, h)) {
+	if (!may_write_on(f, h, false)) {
 		r = gate_enter(&c);
 		n = r;
 		if (r < 0)

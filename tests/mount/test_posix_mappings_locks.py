@@ -211,3 +211,19 @@ def test_waiting_lock_is_granted_at_release(tree):
     fcntl.flock(fd, fcntl.LOCK_UN)
     assert wait_child(pid) == 7
     os.close(fd)
+
+
+def test_a_store_through_an_append_descriptor_has_its_place(workspace, writer):  # L6
+    """O_APPEND moves writes to the end, never what was stored through a mapping."""
+    alice = writer("alice")
+    alice.writefile("f", b"." * 5000)
+    fd = alice.open("f", os.O_RDWR | os.O_APPEND)
+    m = alice.mmap(fd, 5000)
+    alice.store(m, 10, b"stored")
+    alice.msync(m)
+    alice.write(fd, b"end")
+    alice.munmap(m)
+    alice.close(fd)
+    want = b"." * 10 + b"stored" + b"." * 4984 + b"end"
+    assert workspace.backing("f").read_bytes() == want
+    assert workspace.version("f", workspace.log("f")[-1]["number"]) == want

@@ -2,13 +2,17 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/xattr.h>
 
 #include "base/cleanup.h"
+#include "fs/inode.h"
+#include "fs/notify.h"
+#include "fs/op.h"
 #include "fs/workspace.h"
 
-enum { FEW_GROUPS = 64 };
+enum { FEW_GROUPS = 64, MANY_GROUPS = 1024 };
 
 static int set_groups(fuse_req_t req)
 {
@@ -70,4 +74,49 @@ mode_t creds_mode(struct workspace *ws, fuse_req_t req, int dirfd, mode_t mode)
 	if (getxattr(path, "system.posix_acl_default", NULL, 0) > 0)
 		return mode;
 	return mode & ~fuse_req_ctx(req)->umask;
+}
+
+static bool is_in_group(fuse_req_t req, gid_t gid)
+{
+	gid_t groups[MANY_GROUPS];
+	int n;
+
+	if (fuse_req_ctx(req)->gid == gid)
+		return true;
+	n = fuse_req_getgroups(req, MANY_GROUPS, groups);
+	for (int i = 0; i < n && i < MANY_GROUPS; i++)
+		if (groups[i] == gid)
+			return true;
+	return false;
+}
+
+/* The mode that is left of a file after a change by who sent the request. */
+static mode_t without_privilege(fuse_req_t req, const struct stat *st)
+{
+	mode_t mode = st->st_mode & 07777 & ~(mode_t)S_ISUID;
+
+	if ((mode & S_ISGID) && ((mode & S_IXGRP) || !is_in_group(req, st->st_gid)))
+		mode &= ~(mode_t)S_ISGID;
+	return mode;
+}
+
+bool creds_write_drops_bits(fuse_req_t req, const struct stat *st)
+{
+	return (st->st_mode & (S_ISUID | S_ISGID)) && fuse_req_ctx(req)->uid != 0 &&
+	       without_privilege(req, st) != (st->st_mode & 07777);
+}
+
+void creds_drop_privilege_bits(struct op *op, struct inode *inode, int fd)
+{
+	struct inode *current;
+	struct stat st;
+
+	if (fuse_req_ctx(op->req)->uid == 0 || fstat(fd, &st) < 0 ||
+		!creds_write_drops_bits(op->req, &st) ||
+		fchmod(fd, without_privilege(op->req, &st)) < 0)
+		return;
+	notify_attr_now(op->ws, inode);
+	current = inode_current(inode);
+	if (current != inode)
+		notify_attr_now(op->ws, current);
 }

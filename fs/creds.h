@@ -9,7 +9,10 @@
 
 #include <fuse_lowlevel.h>
 #include <stdbool.h>
+#include <sys/stat.h>
 
+struct inode;
+struct op;
 struct workspace;
 
 struct creds {
@@ -23,5 +26,12 @@ void creds_restore(struct creds *saved);
 /* The mode to make something with in a folder: the caller's umask taken off, unless the
  * folder has a default ACL, which takes its place. dirfd may be an O_PATH one. */
 mode_t creds_mode(struct workspace *ws, fuse_req_t req, int dirfd, mode_t mode);
+
+/* POSIX: what an ordinary user writes or cuts loses suid, and sgid where the group may
+ * execute it or the caller is not in it; what root does keeps them. To be called before the
+ * change, through fd; the kernel is told before this returns. */
+void creds_drop_privilege_bits(struct op *op, struct inode *inode, int fd);
+/* Would a write by the caller take such bits away? */
+bool creds_write_drops_bits(fuse_req_t req, const struct stat *st);
 
 #endif

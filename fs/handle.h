@@ -38,6 +38,7 @@ struct handle {
 	bool readable, writable, append;
 	bool drop_pages;	/* what the kernel has cached was changed round the mount */
 	bool mappable;		/* may carry a shared writable mapping */
+	bool drops_bits;	/* a write by who opened it takes suid or sgid away */
 	bool privilege_dropped; /* suid and sgid were looked at by a first write */
 	bool releasing;		/* its RELEASE was read, though not yet handled; atomic */
 	/* file.lock: */

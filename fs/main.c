@@ -1,5 +1,6 @@
 /* stompfs: mount a folder so that its writers cannot stomp on each other. */
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
@@ -32,6 +33,7 @@ enum {
 	EXIT_FAILED = 4,
 	MAX_THREADS = 64,
 	RESERVED_FDS = 256,
+	LEAVING_DAEMON_S = 5,
 	FUSE_MAGIC = 0x65735546,
 };
 
@@ -62,6 +64,30 @@ static uint64_t raise_fd_limit(bool root)
 	return limit.rlim_cur;
 }
 
+static void on_alarm(int signal)
+{
+	(void)signal; /* it ends flock() with EINTR; nothing else is to be done */
+}
+
+/* One daemon per backing. umount(2) answers before a daemon is done: one that still writes
+ * down its last versions is waited for, so that `umount X; mount X` works. */
+static int lock_backing(int fd)
+{
+	struct sigaction on = {.sa_handler = on_alarm}, before;
+	int r;
+
+	if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+		return 0;
+	if (errno != EWOULDBLOCK)
+		return -errno;
+	sigaction(SIGALRM, &on, &before);
+	alarm(LEAVING_DAEMON_S);
+	r = flock(fd, LOCK_EX) < 0 ? -errno : 0;
+	alarm(0);
+	sigaction(SIGALRM, &before, NULL);
+	return r;
+}
+
 static int open_stomp_folder(struct daemon *d)
 {
 	struct workspace *ws = &d->ws;
@@ -85,7 +111,7 @@ static int open_stomp_folder(struct daemon *d)
 		log_error("%s/.stomp cannot be used: %m", ws->options.source);
 		return -errno;
 	}
-	if (flock(d->lock_fd, LOCK_EX | LOCK_NB) < 0) {
+	if (lock_backing(d->lock_fd) < 0) {
 		log_error("%s is already served by another stompfs; `stomp umount %s` ends "
 			  "it",
 			ws->options.source, ws->options.mountpoint);

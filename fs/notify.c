@@ -126,6 +126,12 @@ void notify_attr(struct workspace *ws, const struct inode *inode)
 	(void)enqueue(ws, &note, NULL);
 }
 
+void notify_attr_now(struct workspace *ws, const struct inode *inode)
+{
+	/* -1: no pages */
+	(void)fuse_lowlevel_notify_inval_inode(ws->session, inode_id(ws, inode), -1, 0);
+}
+
 void notify_content(struct workspace *ws, const struct inode *inode)
 {
 	struct note note = {.what = SAY_CONTENT, .id = inode_id(ws, inode)};

@@ -14,6 +14,9 @@ struct notifier *notifier_free(struct notifier *n);
 
 /* Attributes only. */
 void notify_attr(struct workspace *ws, const struct inode *inode);
+/* The same before this returns: that takes none of the kernel's locks. The inode's number
+ * must be held by the request that is served. */
+void notify_attr_now(struct workspace *ws, const struct inode *inode);
 /* Attributes and cached pages. */
 void notify_content(struct workspace *ws, const struct inode *inode);
 /* The name in parent means something else now. */

@@ -72,11 +72,15 @@ static int resize(struct op *op, struct inode *inode, struct handle *h, off_t si
 	if (h) {
 		int own = handle_fd(op->ws, h);
 
-		return own < 0 ? own : ftruncate(own, size) < 0 ? -errno : 0;
+		if (own < 0)
+			return own;
+		creds_drop_privilege_bits(op, inode, own);
+		return ftruncate(own, size) < 0 ? -errno : 0;
 	}
 	fd = inode_open(op->ws, inode, O_WRONLY);
 	if (fd < 0)
 		return fd;
+	creds_drop_privilege_bits(op, inode, fd);
 	return ftruncate(fd, size) < 0 ? -errno : 0;
 }
 
@@ -136,6 +140,7 @@ static int set_size(struct op *op, struct inode *inode, struct handle *h)
 		inode_stat(op->ws, inode, &st) == 0 && st.st_size == op->attr.st_size &&
 		st.st_size > 0) {
 		r = 0;
+		creds_drop_privilege_bits(op, inode, h->fd);
 		park_leave_queue(op);
 	} else {
 		r = resize_guarded(op, inode, h, f, &path);
@@ -445,15 +450,12 @@ static void do_readlink(fuse_req_t req, fuse_ino_t id)
 
 /* ---- extended attributes ---- */
 
-/* The path that names the inode for the xattr calls; -errno. Those follow symlinks, and
- * a symlink has no user attributes worth the detour. */
+/* The path that names the inode for the xattr calls; -errno. It ends at the inode also
+ * where that is a symlink: /proc's links lead to what is open, and no further. */
 static int xattr_path(struct workspace *ws, struct inode *inode, char path[64])
 {
-	int fd;
+	int fd = inode_fd_get(ws, inode);
 
-	if (S_ISLNK(inode->type))
-		return -EPERM;
-	fd = inode_fd_get(ws, inode);
 	if (fd >= 0)
 		snprintf(path, 64, "/proc/self/fd/%d", fd);
 	return fd < 0 ? fd : 0;
@@ -475,7 +477,7 @@ static void do_getxattr(fuse_req_t req, fuse_ino_t id, const char *name, size_t 
 	inode = inode_of(ws, id);
 	r = xattr_path(ws, inode, path);
 	if (r < 0) {
-		fuse_reply_err(req, r == -EPERM ? ENODATA : -r);
+		fuse_reply_err(req, -r);
 		return;
 	}
 	value = malloc(size ? size : 1);
@@ -509,12 +511,7 @@ static void do_listxattr(fuse_req_t req, fuse_ino_t id, size_t size)
 	inode = inode_of(ws, id);
 	r = xattr_path(ws, inode, path);
 	if (r < 0) {
-		if (r == -EPERM && !size)
-			fuse_reply_xattr(req, 0);
-		else if (r == -EPERM)
-			fuse_reply_buf(req, NULL, 0);
-		else
-			fuse_reply_err(req, -r);
+		fuse_reply_err(req, -r);
 		return;
 	}
 	names = malloc(size ? size : 1);

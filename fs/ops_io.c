@@ -1,6 +1,7 @@
 #include <fcntl.h>
 #include <string.h>
 
+#include "fs/creds.h"
 #include "fs/durability.h"
 #include "fs/notify.h"
 #include "fs/ops.h"
@@ -113,23 +114,6 @@ static ssize_t write_all(int fd, const char *data, size_t size, off_t offset)
 	return (ssize_t)done;
 }
 
-/* POSIX: a write by an ordinary user takes suid and sgid away; root's own does not. */
-static void drop_privilege_bits(int fd, uid_t uid)
-{
-	struct stat st;
-	mode_t mode;
-
-	if (uid == 0 || fstat(fd, &st) < 0)
-		return;
-	mode = st.st_mode & 07777;
-	if (mode & S_ISUID)
-		mode &= ~(mode_t)S_ISUID;
-	if ((mode & S_ISGID) && (mode & S_IXGRP))
-		mode &= ~(mode_t)S_ISGID;
-	if (mode != (st.st_mode & 07777))
-		(void)!fchmod(fd, mode);
-}
-
 struct late_reply {
 	fuse_req_t req;
 	ssize_t result; /* bytes written, or -errno */
@@ -187,7 +171,7 @@ static ssize_t write_unguarded(struct op *op, struct handle *h)
 	if (fd < 0)
 		return fd;
 	if (!h->privilege_dropped) {
-		drop_privilege_bits(fd, fuse_req_ctx(op->req)->uid);
+		creds_drop_privilege_bits(op, h->inode, fd);
 		h->privilege_dropped = true; /* looked at once */
 	}
 	if (h->append && op->fi.writepage)
@@ -428,6 +412,7 @@ out:
 
 static ssize_t act_fallocate(struct op *op, int fd)
 {
+	creds_drop_privilege_bits(op, inode_of(op->ws, op->ino), fd);
 	return fallocate(fd, op->flags, op->offset, (off_t)op->size) < 0 ? -errno : 0;
 }
 
@@ -464,6 +449,7 @@ static ssize_t act_copy(struct op *op, int fd)
 
 	if (from < 0)
 		return from;
+	creds_drop_privilege_bits(op, inode_of(op->ws, op->ino), fd);
 	n = copy_file_range(from, &in, fd, &out, op->size, 0);
 	return n < 0 ? -errno : n;
 }
@@ -576,6 +562,7 @@ static void do_fsync(fuse_req_t req, fuse_ino_t id, int datasync, struct fuse_fi
 static void do_lseek(
 	fuse_req_t req, fuse_ino_t id, off_t offset, int whence, struct fuse_file_info *fi)
 {
+	struct inode *inode;
 	off_t at;
 	int fd;
 
@@ -583,6 +570,11 @@ static void do_lseek(
 		vtree_lseek(req, fi, offset, whence);
 		return;
 	}
+	/* Where the backing has a hole there may be data that was stored through a mapping.
+	 */
+	inode = inode_of(workspace_of(req), id);
+	if (__atomic_load_n(&inode->mappable, __ATOMIC_ACQUIRE) > 0)
+		notify_flush_pages(workspace_of(req), inode);
 	fd = handle_fd(workspace_of(req), handle_of(fi));
 	at = fd < 0 ? -1 : lseek(fd, offset, whence);
 	if (at >= 0)

@@ -55,14 +55,20 @@ static void answer_open(struct op *op, struct handle *h, int r)
 static void open_unguarded(struct op *op, struct inode *inode)
 {
 	struct handle *h;
+	struct stat st;
 	int r = handle_new(op->ws, inode, NULL, NULL, -1, op->fi.flags, &h);
 
 	if (r == 0) {
+		h->drops_bits = h->writable && fuse_req_ctx(op->req)->uid != 0 &&
+				inode_stat(op->ws, inode, &st) == 0 &&
+				creds_write_drops_bits(op->req, &st);
 		/* Where the kernel reads and writes by itself, no descriptor of ours is
 		 * needed. */
 		r = passthrough_choose(op->ws, h, op->fi.flags);
 		if (r == 0 && (h->io != IO_PASS || (op->fi.flags & O_TRUNC)))
 			r = handle_open_fd(op->ws, h, op->fi.flags & O_TRUNC);
+		if (r == 0 && (op->fi.flags & O_TRUNC))
+			creds_drop_privilege_bits(op, inode, h->fd);
 		if (r < 0)
 			handle_discard(op->ws, h);
 	}
@@ -78,6 +84,7 @@ static int truncate_now(struct change *c, const struct handle *h)
 	if (fstat(h->fd, &st) < 0)
 		return -errno;
 	c->noted = true;
+	creds_drop_privilege_bits(c->op, c->inode, h->fd);
 	if (st.st_size == 0)
 		return 0;
 	session_will_resize(c->ws, c->file, 0);

@@ -88,7 +88,8 @@ static enum io_mode mode_of(
 {
 	bool is_file = S_ISREG(inode->type);
 	bool may_pass = inode->passing ||
-			(available(ws) && is_file && !inode->cached && inode->fd >= 0);
+			(available(ws) && is_file && !inode->cached && inode->fd >= 0 &&
+				!h->drops_bits); /* the kernel would write as we */
 
 	if (h->guarded && h->writable) {
 		if (h->mappable)

@@ -3,6 +3,7 @@
 import os
 import socket
 import stat
+import subprocess
 
 import pytest
 
@@ -335,3 +336,130 @@ def test_a_file_made_read_only_can_still_be_filled(open_tree):
 
     assert in_child(open_tree, make, uid=ALICE) == "EACCES"
     assert (open_tree / "f").read_bytes() == b"fil"
+
+
+def changes_by_bob():
+    """Each way to change what a file holds, for who may write it but is not root."""
+
+    def opened(flags, change):
+        def run():
+            fd = os.open("f", flags)
+            try:
+                change(fd)
+            finally:
+                os.close(fd)
+
+        return run
+
+    def copy(fd):
+        with open("source", "rb") as source:
+            os.copy_file_range(source.fileno(), fd, 4, 0, 0)
+
+    return {
+        "write": opened(os.O_RDWR, lambda fd: os.pwrite(fd, b"P", 0)),
+        "append": opened(os.O_WRONLY | os.O_APPEND, lambda fd: os.write(fd, b"P")),
+        "ftruncate": opened(os.O_RDWR, lambda fd: os.ftruncate(fd, 2)),
+        "truncate": lambda: os.truncate("f", 2),
+        "O_TRUNC": opened(os.O_WRONLY | os.O_TRUNC, lambda fd: None),
+        "fallocate": opened(os.O_WRONLY, lambda fd: os.posix_fallocate(fd, 0, 8192)),
+        "copy": opened(os.O_WRONLY, copy),
+    }
+
+
+@with_others
+@pytest.mark.parametrize("folder", [".", ".git"], ids=["guarded", "passed"])
+@pytest.mark.parametrize("change", changes_by_bob())
+def test_a_change_by_another_user_takes_setuid_away_at_once(open_tree, change, folder):
+    home = open_tree / folder
+    home.mkdir(exist_ok=True)
+    os.chmod(home, 0o1777)
+    f = home / "f"
+    f.write_bytes(b"program")
+    (home / "source").write_bytes(b"copied")
+    for group, before, after in (
+        (BOB, 0o6777, 0o777),
+        (BOB, 0o6767, 0o2767),
+        (TEAM, 0o6767, 0o767),
+    ):
+        os.chown(f, BOB, group)
+        os.chmod(f, before)
+        assert in_child(home, changes_by_bob()[change], uid=BOB) is None
+        # stat(1) of the mode alone may be answered from what the kernel remembers
+        seen = subprocess.run(["stat", "-c", "%a", f], capture_output=True, check=True)
+        assert int(seen.stdout, 8) == after, seen
+
+
+# ---------------------------------------------------------------- ACLs
+
+
+def acl(*words):
+    subprocess.run(["setfacl", *map(str, words)], check=True)
+
+
+@pytest.fixture
+def acl_tree(open_tree, tmp_path):
+    probe = tmp_path / "probe"
+    probe.write_bytes(b"")
+    if subprocess.run(["setfacl", "-m", "u:12001:r", probe], capture_output=True).returncode:
+        pytest.skip("the backing has no ACLs")
+    return open_tree
+
+
+@with_others
+def test_an_acl_decides_who_reads_and_writes(acl_tree):
+    f = acl_tree / "f"
+    f.write_bytes(b"text")
+    os.chmod(f, 0o600)
+    acl("-m", f"u:{BOB}:r", "-m", f"g:{TEAM}:rw", f)
+
+    def read():
+        os.close(os.open("f", os.O_RDONLY))
+
+    def write():
+        os.close(os.open("f", os.O_WRONLY))
+
+    assert in_child(acl_tree, read, uid=BOB) is None
+    assert in_child(acl_tree, write, uid=BOB) == "EACCES"
+    assert in_child(acl_tree, read, uid=ALICE) == "EACCES"
+    assert in_child(acl_tree, write, uid=ALICE, groups=[TEAM]) is None
+    acl("-m", f"u:{BOB}:-", f)
+    assert in_child(acl_tree, read, uid=BOB) == "EACCES"
+
+
+@with_others
+def test_a_default_acl_replaces_the_umask(acl_tree):
+    d = acl_tree / "d"
+    d.mkdir()
+    acl("-d", "-m", "u::rwx,g::rwx,o::rx", d)
+
+    def make():
+        os.umask(0o077)
+        os.close(os.open("d/f", os.O_CREAT | os.O_WRONLY, 0o666))
+        os.mkdir("d/d", 0o777)
+        os.mkfifo("d/p", 0o666)
+        os.close(os.open("plain", os.O_CREAT | os.O_WRONLY, 0o666))
+
+    assert in_child(acl_tree, make) is None
+    assert [mode_of(d / name) for name in "fdp"] == [0o664, 0o775, 0o664]
+    assert mode_of(acl_tree / "plain") == 0o600
+
+
+@with_others
+def test_an_acl_shows_in_the_mode_at_once(acl_tree):
+    f = acl_tree / "f"
+    f.write_bytes(b"")
+    os.chmod(f, 0o640)
+    acl("-m", "g::rw", f)
+    assert mode_of(f) == 0o660
+
+
+@needs_root
+def test_symbolic_links_carry_trusted_attributes(tree, tmp_path):
+    link = tree / "l"
+    link.symlink_to("nowhere")
+    os.setxattr(link, "trusted.a", b"1", follow_symlinks=False)
+    assert os.getxattr(link, "trusted.a", follow_symlinks=False) == b"1"
+    assert os.listxattr(link, follow_symlinks=False) == ["trusted.a"]
+    os.removexattr(link, "trusted.a", follow_symlinks=False)
+    assert errno_of(os.getxattr, link, "trusted.a", follow_symlinks=False) == "ENODATA"
+    assert errno_of(os.setxattr, link, "user.a", b"1", follow_symlinks=False) == "EPERM"

@@ -1,6 +1,7 @@
 """Opening, reading and writing one file: the mount does what the bare folder does."""
 
 import errno
+import mmap
 import os
 import stat
 
@@ -418,3 +419,13 @@ def test_inherited_descriptor_writes_in_a_child(tree):
     os.write(fd, b" parent")
     os.close(fd)
     assert (tree / "f").read_bytes() == b"parent child parent"
+
+
+def test_a_hole_that_was_stored_into_by_a_mapping_is_none(tree):
+    fd = os.open(tree / "f", RDWR | CREAT, 0o644)
+    os.ftruncate(fd, 1 << 20)
+    with mmap.mmap(fd, 1 << 20) as view:
+        view[65536:65540] = b"data"
+        assert os.lseek(fd, 0, os.SEEK_DATA) <= 65536
+        assert os.lseek(fd, 65536, os.SEEK_HOLE) > 65536 + 3
+    os.close(fd)

@@ -237,8 +237,6 @@ static int parse_values(struct raw *raw)
 	o->no_dio_mmap = raw->no_dio_mmap;
 	o->no_passthrough = raw->no_passthrough || raw->no_dio_mmap;
 	o->supervise = raw->supervise;
-	if (o->supervise && o->uring == URING_AUTO)
-		o->uring = URING_OFF; /* a mount that outlives its daemon is worth more */
 	o->no_handover = raw->no_handover;
 	if (r == 0 && o->supervise && o->uring == URING_ON) {
 		log_error("supervise and uring=on exclude each other: requests that lie in "

@@ -276,9 +276,7 @@ int supervise(struct supervised *out, const struct options *options, int report_
 	sigset_t set = our_signals();
 	struct supervisor s = {
 		.mountpoint = options->mountpoint,
-		/* What a ring's daemon had taken would never be answered: the kernel sends
-		 * again only what was read from /dev/fuse. */
-		.no_handover = options->no_handover || options->uring != URING_OFF,
+		.no_handover = options->no_handover,
 		.report_fd = report_fd,
 		.channel = -1,
 		.fuse_fd = -1,

@@ -336,20 +336,29 @@ static int uring_new(struct workspace *ws, size_t payload_size, struct uring **o
 	return 0;
 }
 
+/* Why not, or NULL. */
+static const char *obstacle(const struct workspace *ws)
+{
+	if (ws->options.uring == URING_OFF)
+		return "it is not asked for (-o uring)";
+	/* The kernel sends again only what was read from /dev/fuse: what a ring held would
+	 * never be answered. */
+	if (ws->supervised.supervisor)
+		return "a supervised mount outlives its daemon, a ring does not: either "
+		       "supervise or uring";
+	if (!(ws->init_offered & WIRE_OVER_IO_URING))
+		return "the kernel does not offer it: 6.14 or newer is needed, and Y in "
+		       "/sys/module/fuse/parameters/enable_uring";
+	return NULL;
+}
+
 bool uring_prepare(struct workspace *ws, size_t payload_size)
 {
-	bool wanted = ws->options.uring == URING_ON;
 	int r;
 
-	if (ws->options.uring == URING_OFF) {
-		ws->uring_refusal = "it is not asked for (-o uring)";
-		return false;
-	}
-	if (!(ws->init_offered & WIRE_OVER_IO_URING)) {
-		ws->uring_refusal =
-			"the kernel does not offer it: 6.14 or newer is needed, "
-			"and Y in /sys/module/fuse/parameters/enable_uring";
-		if (wanted)
+	ws->uring_refusal = obstacle(ws);
+	if (ws->uring_refusal) {
+		if (ws->options.uring == URING_ON)
 			log_warn("no io_uring: %s", ws->uring_refusal);
 		return false;
 	}

@@ -120,6 +120,12 @@ def test_where_it_is_forbidden_the_mount_works_as_ever(unmounted):
     assert row["state"] == "warn" and "/dev/fuse" in row["found"] and row["todo"]
 
 
+def test_a_supervised_mount_goes_without(unmounted):
+    unmounted.mount(unmounted.options + ["uring", "supervise"])
+    assert requests(unmounted) == 0
+    assert "supervise" in transport(unmounted) or not built(unmounted)
+
+
 def test_a_word_that_is_none_is_refused(unmounted):
     done = subprocess.run(
         [unmounted.stompfs, unmounted.path, "-f", "-o", "uring=maybe"],

@@ -40,6 +40,7 @@ enum {
 	QUEUE_ENTRIES = 8192, /* more than ever park */
 	SPARE_THREADS = 2,    /* without an entry, kept for the next one */
 	RING_SIZE = 16,
+	KICKERS_MAX = 16,
 	REMEMBERED = 64, /* interrupts that came before their requests */
 };
 
@@ -65,8 +66,9 @@ struct queue {
 	unsigned n_spare;  /* threads that wait on cond */
 	unsigned n_called; /* of them, woken but not awake yet */
 	unsigned n_wanted; /* threads that shall lend an entry, counted in n_idle already */
-	int n_idle;  /* threads that wait with an entry; atomic, changed in any state */
-	int bell_fd; /* wakes the first thread, where no other can be had */
+	int n_idle; /* threads that wait with an entry; atomic, changed in any state */
+	unsigned n_kicks; /* asked for and not begun; uring.lock */
+	int bell_fd;	  /* wakes the first thread, where no other can be had */
 };
 
 enum phase { PREPARING, RUNNING, STOPPING };
@@ -106,7 +108,10 @@ struct uring {
 	enum phase phase; /* atomic; changed under lock */
 	struct list threads;
 	unsigned n_starting, n_failed;
-	int failure;  /* why the first failed, positive */
+	int failure; /* why the first failed, positive */
+	pthread_cond_t kick_cond;
+	pthread_t kickers[KICKERS_MAX];
+	unsigned n_kickers, n_idle_kickers, n_kicks;
 	bool refused; /* by the kernel, when registering; atomic */
 	struct interrupt interrupts[REMEMBERED];
 	unsigned n_interrupts; /* atomic; changed under lock */
@@ -138,7 +143,15 @@ void uring_interrupt(struct uring *u, uint64_t unique);
 /* Was it, before it came? */
 bool uring_was_interrupted(struct uring *u, uint64_t unique);
 
+/* uring_kick.c */
+/* A new entry was lent to q: let the kernel fill it with what waits already. */
+void uring_kick(struct queue *q);
+/* Once the connection is closed. */
+void uring_join_kickers(struct uring *u);
+
 /* uring_thread.c */
+/* Run on this CPU only, where we may. */
+void ring_stay_on(unsigned cpu);
 /* A new thread of q (NULL: of all queues that are offline). Not while stopping. */
 must_check int ring_thread_start(struct uring *u, struct queue *q, bool is_first);
 /* Give e to the kernel with what it holds: nothing yet, or an answer. Its own thread. */

@@ -230,6 +230,7 @@ static void lend_offline(struct ring_thread *t)
 static void serve(struct ring_thread *t)
 {
 	struct queue *q = t->queue;
+	bool started = !t->is_first, fresh; /* nothing waits for the very first */
 
 	listen_to(t, t->u->stop_fd, &tag_stop);
 	if (t->is_first)
@@ -242,17 +243,25 @@ static void serve(struct ring_thread *t)
 
 			if (!e)
 				break;
+			fresh = !e->commit_id && started;
 			ring_lend(t, e);
+			if (fresh) {
+				io_uring_submit(&t->ring);
+				uring_kick(q);
+			}
 		}
+		started = true;
 		(void)io_uring_submit_and_wait(&t->ring, 1);
 		take_events(t);
 	}
 }
 
-static void stay_on(unsigned cpu)
+void ring_stay_on(unsigned cpu)
 {
 	cpu_set_t set;
 
+	if (cpu >= CPU_SETSIZE)
+		return;
 	CPU_ZERO(&set);
 	CPU_SET(cpu, &set);
 	/* Where we may not run there, anywhere does as well. */
@@ -303,8 +312,8 @@ static void *ring_thread(void *arg)
 	int r;
 
 	pthread_setspecific(u->self, t);
-	if (q && q->id < CPU_SETSIZE)
-		stay_on(q->id);
+	if (q)
+		ring_stay_on(q->id);
 	r = open_ring(t);
 	if (report(u, r))
 		serve(t);

@@ -358,7 +358,10 @@ def test_mount_8_gets_over_a_dead_mount(unmounted):
     unmounted.daemon.wait(LIMIT_S)
     unmounted._stop_watchdog()
     unmounted.daemon = None
-    assert refused(os.listdir, path) == errno.ENOTCONN
+    error = refused(os.listdir, path)
+    if error == errno.ECONNABORTED:  # asked before the last of a ring's buffers had gone
+        error = refused(os.listdir, path)
+    assert error == errno.ENOTCONN
     env = dict(os.environ, PATH=f"{unmounted.stompfs.parent}:{os.environ['PATH']}")
     done = subprocess.run(
         [MOUNT_HELPER, path, path, "-o", "rw", "-t", "fuse.stompfs"],

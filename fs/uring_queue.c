@@ -35,7 +35,7 @@ int queue_add_entry(struct queue *q)
 	e->iov[1] = (struct iovec){memory + PAYLOAD_AT, q->u->payload_size};
 	list_append(&q->entries, &e->node);
 	list_append(&q->returning, &e->returning);
-	q->n_entries++;
+	__atomic_fetch_add(&q->n_entries, 1, __ATOMIC_RELAXED); /* read for .stomp */
 	return 0;
 }
 

@@ -72,8 +72,11 @@ class Workspace:
             self.options = list(options)
         assert self.stompfs.exists(), f"{self.stompfs} is not built"
         argv = [str(self.stompfs), str(self.path), "-f"]
-        if given_options() + self.options:  # the test's own come last: those count
-            argv += ["-o", ",".join(given_options() + self.options)]
+        given = given_options()  # the test's own come last: those count
+        if "supervise" in self.options:
+            given = [o for o in given if o.partition("=")[0] != "uring"]
+        if given + self.options:
+            argv += ["-o", ",".join(given + self.options)]
         with open(self.log_path, "ab") as log:
             self.daemon = subprocess.Popen(
                 argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **popen

@@ -33,7 +33,9 @@ int db_vfs_register(sqlite3_vfs *vfs, char *name, size_t name_size)
 
 int db_errno(struct db *db, int rc)
 {
-	int system = db->sql ? sqlite3_system_errno(db->sql) : 0;
+	/* 0 before the call. sqlite3_system_errno() may be that of an earlier failure: a
+	 * COMMIT does not set it. */
+	int system = errno;
 
 	switch (rc & 0xff) {
 	case SQLITE_OK:
@@ -64,6 +66,7 @@ int db_errno(struct db *db, int rc)
 
 int db_exec(struct db *db, const char *sql)
 {
+	errno = 0;
 	return db_errno(db, sqlite3_exec(db->sql, sql, NULL, NULL, NULL));
 }
 
@@ -127,6 +130,7 @@ int db_open(struct db **out, const char *vfs, const char *path, bool writer)
 	if (!db)
 		return -ENOMEM;
 	list_init(&db->link);
+	errno = 0;
 	r = sqlite3_open_v2(path, &db->sql, flags | (writer ? SQLITE_OPEN_CREATE : 0), vfs);
 	r = db_errno(db, r);
 	if (!r)
@@ -170,8 +174,10 @@ int db_stmt(struct db *db, enum stmt_id id, sqlite3_stmt **out)
 
 int db_step(struct db *db, sqlite3_stmt *s)
 {
-	int rc = sqlite3_step(s);
+	int rc;
 
+	errno = 0;
+	rc = sqlite3_step(s);
 	return rc == SQLITE_ROW ? 1 : db_errno(db, rc);
 }
 
@@ -203,7 +209,10 @@ int db_sync_wal(struct db *db)
 int db_checkpoint(struct db *db, bool truncate)
 {
 	int mode = truncate ? SQLITE_CHECKPOINT_TRUNCATE : SQLITE_CHECKPOINT_PASSIVE;
-	int rc = sqlite3_wal_checkpoint_v2(db->sql, NULL, mode, NULL, NULL);
+	int rc;
+
+	errno = 0;
+	rc = sqlite3_wal_checkpoint_v2(db->sql, NULL, mode, NULL, NULL);
 
 	return rc == SQLITE_BUSY ? 0 : db_errno(db, rc); /* a reader is in the way: later */
 }

@@ -77,30 +77,63 @@ static int copy_extent(int from, int to, off_t at, off_t end)
 	return 0;
 }
 
-int copy_content(int from, int to)
+/* No bytes from at to end, without a moment in which the file is shorter. */
+static int clear_range(int to, off_t at, off_t end)
 {
-	struct stat st;
+	static const char zeroes[4096];
+
+	if (at >= end || fallocate(to, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, at,
+				 end - at) == 0)
+		return 0;
+	while (at < end) {
+		size_t size = end - at < (off_t)sizeof(zeroes) ? (size_t)(end - at)
+							       : sizeof(zeroes);
+		ssize_t n = pwrite(to, zeroes, size, at);
+
+		if (n < 0 && errno != EINTR)
+			return -errno;
+		at += n > 0 ? n : 0;
+	}
+	return 0;
+}
+
+static int copy_extents(int from, int to, off_t size, off_t size_before)
+{
 	off_t at = 0;
 
-	if (ioctl(to, FICLONE, from) == 0)
-		return 0;
-	if (fstat(from, &st) < 0 || ftruncate(to, 0) < 0 || ftruncate(to, st.st_size) < 0)
-		return -errno;
-	while (at < st.st_size) {
+	while (at < size) {
 		off_t data = lseek(from, at, SEEK_DATA), hole;
 		int r;
 
-		if (data < 0 && errno == ENXIO)
-			return 0; /* only a hole is left */
 		if (data < 0)
-			data = at;
+			data = errno == ENXIO ? size : at; /* only a hole is left */
+		r = clear_range(to, at, data < size_before ? data : size_before);
+		if (r < 0 || data >= size)
+			return r;
 		hole = lseek(from, data, SEEK_HOLE);
 		if (hole <= data)
-			hole = st.st_size;
+			hole = size;
 		r = copy_extent(from, to, data, hole);
 		if (r < 0)
 			return r;
 		at = hole;
 	}
 	return 0;
+}
+
+int copy_content(int from, int to)
+{
+	struct stat st, before;
+
+	if (fstat(from, &st) < 0 || fstat(to, &before) < 0)
+		return -errno;
+	if (ioctl(to, FICLONE, from) < 0) {
+		int r = copy_extents(from, to, st.st_size, before.st_size);
+
+		if (r < 0)
+			return r;
+	}
+	/* Last: who reads the target meanwhile must not find it empty (S7). A clone does
+	 * not make it shorter either. */
+	return ftruncate(to, st.st_size) < 0 ? -errno : 0;
 }

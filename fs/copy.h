@@ -11,8 +11,9 @@
 /* An unnamed file in the shadow folder. */
 must_check int copy_shadow_new(int shadow_fd);
 
-/* Make to's content that of from (which is not truncated first by the caller): a
- * reflink where the backing has it, else a copy that keeps holes. */
+/* Make to's content that of from: a reflink where the backing has it, else a copy that
+ * keeps holes. Who reads to meanwhile finds old bytes or new ones, and never a shorter file
+ * than either. */
 must_check int copy_content(int from, int to);
 
 #endif

@@ -151,11 +151,34 @@ static int take_out_content(struct undo_plan *p, const struct run *run, struct u
 
 /* ---- one run ---- */
 
-static bool pick(unsigned before, unsigned after, unsigned *ours)
+/* Others' steps after a run, and what they changed. A value that is again what the run
+ * made it may be theirs, so it is asked who made it, not only what it is. */
+struct since {
+	bool any, mode, owner;
+};
+
+static struct since since_run(const struct run *run)
+{
+	struct since since = {0};
+
+	for (size_t i = run->end; i < run->l->n; i++) {
+		const struct step *step = run->l->steps[i];
+		const struct node *was = &run->l->steps[i - 1]->after, *is = &step->after;
+
+		if (step->selected)
+			continue;
+		since.any = true;
+		since.mode |= was->mode != is->mode;
+		since.owner |= was->uid != is->uid || was->gid != is->gid;
+	}
+	return since;
+}
+
+static bool pick(unsigned before, unsigned after, bool theirs, unsigned *ours)
 {
 	if (before == after || *ours == before)
 		return true;
-	if (*ours != after)
+	if (*ours != after || theirs)
 		return false;
 	*ours = before;
 	return true;
@@ -167,10 +190,12 @@ static void take_out_attributes(
 	const struct node *before = &run->before, *after = &run->after;
 	struct node *ours = &f->to;
 
-	if (!pick(before->mode, after->mode, &ours->mode))
+	const struct since since = since_run(run);
+
+	if (!pick(before->mode, after->mode, since.mode, &ours->mode))
 		f->reason = say(p, run, "its mode was changed since");
-	if (!pick(before->uid, after->uid, &ours->uid) ||
-		!pick(before->gid, after->gid, &ours->gid))
+	if (!pick(before->uid, after->uid, since.owner, &ours->uid) ||
+		!pick(before->gid, after->gid, since.owner, &ours->gid))
 		f->reason = say(p, run, "its owner was changed since");
 	if (strcmp(before->path, after->path) == 0 || strcmp(ours->path, before->path) == 0)
 		return;
@@ -188,7 +213,8 @@ static int take_out(struct undo_plan *p, const struct run *run, struct undo_file
 
 	if (node_same(before, after) || node_same(ours, before))
 		return 0;
-	if (node_same(ours, after)) {
+	if (node_same(ours, after) &&
+		(!since_run(run).any || !before->exists || !after->exists)) {
 		*ours = *before;
 		return 0;
 	}

@@ -368,25 +368,30 @@ class Random:
         self.serial += 1
         return f"{kind}{self.serial}"
 
+    def another_mode(self, fid):
+        """What changes nothing is no version (V1): whose it was cannot be told."""
+        modes = {0o600, 0o644, 0o755} - {self.model.files[fid]["mode"]}
+        return self.random.choice(sorted(modes))
+
     def draw(self):
         fids = list(self.model.files)
         kind = self.random.choices(
             ["replace", "insert", "drop", "create", "rename", "chmod", "delete"],
             [40, 20, 10, 6, 5, 5, 3],
         )[0]
-        if kind == "create" or not fids:
+        if kind == "create" or len(self.ops) < 8 or not fids:
             lines = [self.unique("t") for _ in range(40)]
             return ("create", self.unique("id"), self.unique("f"), lines)
         fid = self.random.choice(fids)
         if kind == "rename":
             return (kind, fid, self.unique("f"))
         if kind == "chmod":
-            return (kind, fid, self.random.choice([0o600, 0o644, 0o755]))
+            return (kind, fid, self.another_mode(fid))
         if kind == "delete":
             return (kind, fid)
         lines = self.model.files[fid]["lines"]
         if not lines:
-            return ("chmod", fid, 0o600)
+            return ("chmod", fid, self.another_mode(fid))
         return (kind, fid, self.random.choice(lines), self.unique("t"))
 
     def step(self):

@@ -1,5 +1,6 @@
 """Change sets, and taking one writer's work back while others' stays (S5, V8)."""
 
+import contextlib
 import json
 import os
 import random
@@ -280,7 +281,8 @@ def test_a_killed_undo_is_taken_back(workspace, alice, n_before_kill):
     watched = workspace / sorted(names)[n_before_kill]
     while watched.read_bytes() != b"old\n" and undo.poll() is None:
         pass
-    os.killpg(undo.pid, signal.SIGKILL)
+    with contextlib.suppress(ProcessLookupError):  # it was faster
+        os.killpg(undo.pid, signal.SIGKILL)
     undo.wait()
     time.sleep(0.05)
     after = {name: (workspace / name).read_bytes() for name in names}

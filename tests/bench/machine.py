@@ -47,7 +47,7 @@ def describe(base, build):
         "libfuse": version_of(["pkg-config", "--modversion", "fuse3"]),
         "sqlite": version_of(["pkg-config", "--modversion", "sqlite3"]),
         "bindfs": version_of(["bindfs", "--version"]),
-        "fuse-overlayfs": version_of(["fuse-overlayfs", "--version"]),
+        "fuse-overlayfs": version_of(["dpkg-query", "-W", "fuse-overlayfs"]),
         "fuse.enable_uring": uring_parameter(),
         "user": "root" if os.getuid() == 0 else "not root",
     }

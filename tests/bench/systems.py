@@ -91,14 +91,16 @@ class Stompfs(Native):
         self.pid = json.loads(self.read("status.json"))["pid"]
 
     def down(self):
-        gone = os.pidfd_open(self.pid)
+        if self.pid is None:
+            return
+        gone, self.pid = os.pidfd_open(self.pid), None
         try:
             unmount(self.path)
             if not select.select([gone], [], [], EXIT_TIMEOUT_S)[0]:
-                raise RuntimeError("stompfs does not end after umount")
+                raise RuntimeError("stompfs does not end after umount: does another mount "
+                                   "namespace hold the mount?")
         finally:
             os.close(gone)
-            self.pid = None
 
     def read(self, name):
         return (self.path / ".stomp" / name).read_text()

@@ -171,6 +171,7 @@ def main(argv):
     base = Path(tempfile.mkdtemp(prefix="stompfs-bench-", dir=options.base))
     up, figures = [], {}
     about = machine.describe(base, options.build)
+    about["sizes"] = ", ".join(f"{k} {v:,}" for k, v in vars(options.sizes).items())
     about["processors used"] = str(len(os.sched_getaffinity(0)))
     about["load before"] = machine.load()
     try:

@@ -68,6 +68,25 @@ static void write_all(struct step *s, int fd, size_t size, const char *name)
 	s->done += size;
 }
 
+static uint64_t next_random(uint64_t *state)
+{
+	*state ^= *state << 13;
+	*state ^= *state >> 7;
+	*state ^= *state << 17;
+	return *state;
+}
+
+/* The first bytes of the buffer, as far as a small write goes, from seed. */
+static void fill(struct step *s, long seed)
+{
+	uint64_t state = (uint64_t)seed * 2654435761u + 88172645463325252u;
+
+	for (size_t i = 0; i < s->size && i < 128; i += sizeof(state)) {
+		next_random(&state);
+		memcpy(s->buffer + i, &state, sizeof(state));
+	}
+}
+
 static void do_create(struct step *s)
 {
 	char name[32];
@@ -123,6 +142,7 @@ static void do_append(struct step *s)
 		int fd = open(name, O_WRONLY | O_CREAT | O_APPEND, 0644);
 
 		must(fd >= 0, "open", name);
+		fill(s, i); /* the same bytes again would compress to nothing */
 		write_all(s, fd, s->size, name);
 		must(close(fd) == 0, "close", name);
 	}
@@ -203,14 +223,6 @@ static void do_seqread(struct step *s)
 	must(close(fd) == 0, "close", "big");
 }
 
-static uint64_t next_random(uint64_t *state)
-{
-	*state ^= *state << 13;
-	*state ^= *state >> 7;
-	*state ^= *state << 17;
-	return *state;
-}
-
 static void do_randread(struct step *s)
 {
 	uint64_t state = 88172645463325252u;
@@ -247,10 +259,12 @@ static void do_mapread(struct step *s)
 /* Into the middle of the large file. */
 static void do_poke(struct step *s)
 {
+	struct timespec t;
 	int fd = open("big", O_WRONLY);
 
 	must(fd >= 0, "open", "big");
-	s->buffer[0] ^= 0x55;
+	clock_gettime(CLOCK_MONOTONIC, &t); /* else the next process changes nothing */
+	memcpy(s->buffer, &t, sizeof(t));
 	must(pwrite(fd, s->buffer, s->block, (off_t)(s->size / 2)) == (ssize_t)s->block,
 		"write", "big");
 	must(close(fd) == 0, "close", "big");

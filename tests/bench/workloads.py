@@ -46,7 +46,7 @@ ROWS = {
     "npm install": (TIME, None, None),
     "4 KiB into a large file": (TIME, None, None),
     "4 KiB into a large file, first after a mount": (TIME, None, None),
-    "10,000 appends of 100 B": (TIME, None, None),
+    "appends of 100 B to one file": (TIME, None, None),
 }
 # At most half of what passthrough_hp adds to the bare directory.
 HALF_OF_PEER = ("git clone", "untar", "npm install")
@@ -229,7 +229,7 @@ def large(visit, sizes):
     yield from stored(visit, "4 KiB into a large file, first after a mount", at, poke)
     visit.clean(at)
     at = visit.folder("log")
-    yield from stored(visit, "10,000 appends of 100 B", at,
+    yield from stored(visit, "appends of 100 B to one file", at,
                       f"append:n={sizes.log_appends}:size=100:block=1")
     visit.clean(at)
 
@@ -267,5 +267,5 @@ ROWS_OF = {
                  "untar", "npm install"),
     "large": ("4 KiB into a large file",
               "4 KiB into a large file, first after a mount",
-              "10,000 appends of 100 B"),
+              "appends of 100 B to one file"),
 }

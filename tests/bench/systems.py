@@ -146,19 +146,22 @@ class StompfsUring(Stompfs):
     options = ("uring",)
 
     @classmethod
-    def accepted(cls, scratch, build):
+    def accepted(cls, base, build):
         """Does this build take the option, and this machine grant it?"""
-        path = scratch / "try-uring"
-        path.mkdir()
-        done = subprocess.run([build / "fs" / "stompfs", path, "-o", "uring"], check=False,
-                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        granted = False
-        if done.returncode == 0:
-            status = json.loads((path / ".stomp" / "status.json").read_text())
-            granted = bool(status.get("uring"))
-            unmount(path)
-        shutil.rmtree(path)
-        return granted
+        scratch = base / "try-uring"
+        scratch.mkdir()
+        trial = cls(scratch, build)
+        try:
+            trial.up()
+        except RuntimeError:
+            return False  # a build without it
+        else:
+            transport = json.loads(trial.read("status.json"))["transport"]
+            trial.down()
+            return transport.startswith("io_uring")
+        finally:
+            os.close(trial.bare)
+            shutil.rmtree(scratch)
 
 
 class Peer(Native):

@@ -312,22 +312,22 @@ static int uring_new(struct workspace *ws, size_t payload_size, struct uring **o
 	u->ws = ws;
 	u->payload_size = payload_size;
 	u->device_fd = fuse_session_fd(ws->session);
+	u->kickers.jobs_in = u->kickers.jobs_out = -1;
 	list_init(&u->threads);
 	pthread_mutex_init(&u->lock, NULL);
 	pthread_cond_init(&u->cond, NULL);
-	pthread_cond_init(&u->kick_cond, NULL);
 	u->stop_fd = eventfd(0, EFD_CLOEXEC);
 	if (u->stop_fd < 0 || pthread_key_create(&u->self, NULL)) {
 		r = u->stop_fd < 0 ? -errno : -EAGAIN;
 		if (u->stop_fd >= 0)
 			close(u->stop_fd);
-		pthread_cond_destroy(&u->kick_cond);
 		pthread_cond_destroy(&u->cond);
 		pthread_mutex_destroy(&u->lock);
 		free(u);
 		return r;
 	}
-	r = open_queues(u);
+	r = kickers_init(&u->kickers);
+	r = r < 0 ? r : open_queues(u);
 	r = r < 0 ? r : start_threads(u);
 	if (r < 0) {
 		uring_stop(u);
@@ -378,7 +378,6 @@ static void set_phase(struct uring *u, enum phase phase)
 	pthread_mutex_lock(&u->lock);
 	__atomic_store_n(&u->phase, phase, __ATOMIC_RELEASE);
 	pthread_cond_broadcast(&u->cond);
-	pthread_cond_broadcast(&u->kick_cond);
 	pthread_mutex_unlock(&u->lock);
 }
 
@@ -417,13 +416,12 @@ struct uring *uring_free(struct uring *u)
 {
 	if (!u)
 		return NULL;
-	uring_join_kickers(u);
+	kickers_done(&u->kickers);
 	for (unsigned i = 0; i < u->n_queues; i++)
 		queue_done(&u->queues[i]);
 	free(u->queues);
 	close(u->stop_fd);
 	pthread_key_delete(u->self);
-	pthread_cond_destroy(&u->kick_cond);
 	pthread_cond_destroy(&u->cond);
 	pthread_mutex_destroy(&u->lock);
 	free(u);

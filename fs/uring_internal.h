@@ -66,9 +66,8 @@ struct queue {
 	unsigned n_spare;  /* threads that wait on cond */
 	unsigned n_called; /* of them, woken but not awake yet */
 	unsigned n_wanted; /* threads that shall lend an entry, counted in n_idle already */
-	int n_idle; /* threads that wait with an entry; atomic, changed in any state */
-	unsigned n_kicks; /* asked for and not begun; uring.lock */
-	int bell_fd;	  /* wakes the first thread, where no other can be had */
+	int n_idle;  /* threads that wait with an entry; atomic, changed in any state */
+	int bell_fd; /* wakes the first thread, where no other can be had */
 };
 
 enum phase { PREPARING, RUNNING, STOPPING };
@@ -90,6 +89,14 @@ struct ring_thread {
 	bool ended; /* to be joined; uring.lock */
 };
 
+/* Processes that ask something of our own mount (uring_kick.c). */
+struct kickers {
+	int jobs_in, jobs_out; /* a pipe of CPU numbers */
+	int *idle; /* shared with them; those that wait less the jobs not begun; atomic */
+	pid_t pids[KICKERS_MAX];
+	unsigned n;
+};
+
 struct interrupt {
 	uint64_t unique;
 	int64_t when_ns;
@@ -108,11 +115,9 @@ struct uring {
 	enum phase phase; /* atomic; changed under lock */
 	struct list threads;
 	unsigned n_starting, n_failed;
-	int failure; /* why the first failed, positive */
-	pthread_cond_t kick_cond;
-	pthread_t kickers[KICKERS_MAX];
-	unsigned n_kickers, n_idle_kickers, n_kicks;
-	bool refused; /* by the kernel, when registering; atomic */
+	int failure;		/* why the first failed, positive */
+	struct kickers kickers; /* uring.lock */
+	bool refused;		/* by the kernel, when registering; atomic */
 	struct interrupt interrupts[REMEMBERED];
 	unsigned n_interrupts; /* atomic; changed under lock */
 };
@@ -146,8 +151,9 @@ bool uring_was_interrupted(struct uring *u, uint64_t unique);
 /* uring_kick.c */
 /* A new entry was lent to q: let the kernel fill it with what waits already. */
 void uring_kick(struct queue *q);
-/* Once the connection is closed. */
-void uring_join_kickers(struct uring *u);
+must_check int kickers_init(struct kickers *k);
+/* Once the connection is closed: they may wait for it. */
+void kickers_done(struct kickers *k);
 
 /* uring_thread.c */
 /* Run on this CPU only, where we may. */

@@ -30,6 +30,7 @@ int queue_add_entry(struct queue *q)
 		free(e);
 		return -ENOMEM;
 	}
+	(void)madvise(memory, entry_size(q->u), MADV_DONTFORK);
 	e->queue = q;
 	e->iov[0] = (struct iovec){memory, sizeof(struct entry_header)};
 	e->iov[1] = (struct iovec){memory + PAYLOAD_AT, q->u->payload_size};

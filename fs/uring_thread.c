@@ -278,6 +278,7 @@ static int open_ring(struct ring_thread *t)
 
 	if (r < 0)
 		return r;
+	(void)io_uring_ring_dontfork(&t->ring); /* children have no business there */
 	r = io_uring_register_files(&t->ring, &t->u->device_fd, 1);
 	if (r < 0) {
 		io_uring_queue_exit(&t->ring);

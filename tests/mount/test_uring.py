@@ -279,6 +279,37 @@ def test_kill_leaves_a_dead_mount_that_can_be_unmounted(ring, writer):  # V4
     assert ring.log("f")[-1]["writer"] == "alice"
 
 
+STORM = """
+import os
+for i in range(60):
+    if os.fork() == 0:
+        try:
+            os.close(os.open('f', os.O_WRONLY | os.O_APPEND))
+        except OSError:
+            pass
+        os._exit(0)
+for i in range(60):
+    os.wait()
+"""
+
+
+@needs_ring
+@pytest.mark.mount_options(*LONG)
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_the_daemon_ends_in_a_storm_of_waiters(ring, writer, number):
+    """Entries grow, and the daemon asks its own mount: nothing may hang on that."""
+    alice, bob = writer("alice"), writer("bob")
+    fd = alice.open("f", WRONLY | os.O_CREAT)
+    alice.write(fd, b"x")
+    bob.readfile("f")
+    waits = bob.start("spawn", argv=["/usr/bin/python3", "-c", STORM], limit=30)
+    wait_until(lambda: waiting(ring) >= 5, "5 waiters")
+    ring.daemon.send_signal(number)
+    assert ring.daemon.wait(timeout=SOON_S) == (0 if number == signal.SIGTERM else -9)
+    assert waits.result(20)[0] == 0
+    ring.kill_daemon()
+
+
 @needs_ring
 @pytest.mark.mount_options(*LONG)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

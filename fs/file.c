@@ -65,7 +65,8 @@ static struct file *file_first_of(struct workspace *ws, struct inode *inode)
 			inode->links->parent->ino, inode->links->name);
 	if (!f && file_new(&f) < 0)
 		return NULL;
-	f->inode = inode; /* nobody else can reach f yet */
+	/* Nobody else can reach f yet, but who has just parked it (inode_destroy()). */
+	__atomic_store_n(&f->inode, inode, __ATOMIC_RELEASE);
 	inode->file = f;
 	return f;
 }
@@ -318,8 +319,8 @@ int file_load_head(struct workspace *ws, struct file *f, const char *path, size_
 		f->head.several = several;
 		return 0;
 	}
-	/* Another of its names, or a folder above it was renamed: there the path may have had
-	 * numbers of its own. What is submitted under the old one must be found. */
+	/* Another of its names, or a folder above it was renamed: there the path may have
+	 * had numbers of its own. What is submitted under the old one must be found. */
 	known = several || f->head.loaded;
 	r = known ? journal_wait(ws->journal, f->submitted_seq) : 0;
 	if (r == 0 && journal_may_have(ws->journal, path, len))

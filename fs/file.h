@@ -96,7 +96,8 @@ struct file {
 	struct list handles; /* struct handle.node: every open handle */
 	struct list waiters; /* struct waiter.node: in order of arrival (L3) */
 	struct pending *pending;
-	bool merging; /* the change under way has been merged */
+	bool opened_for_both; /* once at least for reading and writing: passthrough.h */
+	bool merging;	      /* the change under way has been merged */
 	struct rule rule;
 	uint64_t rule_epoch;
 };

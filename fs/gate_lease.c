@@ -194,7 +194,7 @@ static int leave_mappings_behind(struct change *c)
 {
 	struct workspace *ws = c->ws;
 	struct inode *inode = c->inode;
-	int r = inode_detach(ws, inode);
+	int r = inode_detach(ws, inode, c->file);
 
 	if (r < 0)
 		return r;

@@ -34,6 +34,7 @@ struct handle {
 	int flags;	     /* to open that with */
 	enum io_mode io;     /* passthrough.h; what it counts as is under inode.lock */
 	bool counted_as_cached;
+	bool shuns_passing; /* of a file that somebody opens for reading and writing */
 	int backing_id;
 	bool readable, writable, append;
 	bool drop_pages;	/* what the kernel has cached was changed round the mount */

@@ -42,15 +42,15 @@ static void inode_destroy(struct workspace *ws, struct inode *inode)
 	if (inode->file) {
 		struct file *f = inode->file;
 
+		struct inode *self = inode;
+
 		inode->file = NULL;
 		pthread_mutex_lock(&f->lock);
-		if (f->inode == inode)
-			f->inode = NULL;
+		/* Whoever took it from where it is parked has set another by now. */
+		__atomic_compare_exchange_n(
+			&f->inode, &self, NULL, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
 		pthread_mutex_unlock(&f->lock);
-		if (inode->links && !inode->detached)
-			file_park(ws, f, inode->links->parent, inode->links->name);
-		else
-			file_put(ws, f);
+		file_put(ws, f);
 	}
 	while ((link = inode->links)) {
 		inode->links = link->next;
@@ -101,8 +101,16 @@ void inode_put(struct workspace *ws, struct inode *inode)
 		pthread_mutex_unlock(&ws->inodes.shards[s].lock);
 		return;
 	}
-	if (!inode_is_detached(inode))
+	if (!inode_is_detached(inode)) {
+		/* Before another inode of this key can be made, which would find nothing
+		 * parked and begin anew: without leases, readers, or rows still queued. */
+		if (inode->file && inode->links) {
+			file_ref(inode->file);
+			file_park(
+				ws, inode->file, inode->links->parent, inode->links->name);
+		}
 		table_remove(&ws->inodes.shards[s].table, &inode->by_key);
+	}
 	pthread_mutex_unlock(&ws->inodes.shards[s].lock);
 	inode_destroy(ws, inode);
 }
@@ -443,7 +451,8 @@ struct inode *inode_current(struct inode *inode)
 }
 
 /* A second inode for the same backing file, to be found by its key from now on. */
-static struct inode *successor_new(struct workspace *ws, struct inode *inode, unsigned s)
+static struct inode *successor_new(
+	struct workspace *ws, struct inode *inode, struct file *f, unsigned s)
 {
 	struct inode *fresh;
 	struct stat st;
@@ -460,6 +469,9 @@ static struct inode *successor_new(struct workspace *ws, struct inode *inode, un
 		return NULL;
 	}
 	fresh->nlookup = 1; /* the old inode's */
+	/* Before anybody can find it: he would make it a file of its own. */
+	file_ref(f);
+	fresh->file = f;
 	pthread_mutex_lock(&inode->lock);
 	for (struct link_name *l = inode->links; l; l = l->next)
 		inode_link_add(fresh, l->parent, l->name);
@@ -474,7 +486,7 @@ static struct inode *successor_new(struct workspace *ws, struct inode *inode, un
 	return fresh;
 }
 
-int inode_detach(struct workspace *ws, struct inode *inode)
+int inode_detach(struct workspace *ws, struct inode *inode, struct file *f)
 {
 	unsigned s = shard_of(key_hash(inode->dev, inode->ino));
 	auto_close int copy = -1;
@@ -491,7 +503,7 @@ int inode_detach(struct workspace *ws, struct inode *inode)
 	if (r < 0)
 		return r;
 	inode->orphan_fd = steal_fd(&copy);
-	if (!successor_new(ws, inode, s)) {
+	if (!successor_new(ws, inode, f, s)) {
 		close(inode->orphan_fd);
 		inode->orphan_fd = -1;
 		return -ENOMEM;
@@ -499,12 +511,12 @@ int inode_detach(struct workspace *ws, struct inode *inode)
 	return 0;
 }
 
-int inode_twin(struct workspace *ws, struct inode *inode)
+int inode_twin(struct workspace *ws, struct inode *inode, struct file *f)
 {
 	unsigned s = shard_of(key_hash(inode->dev, inode->ino));
 
 	assert(!inode_is_detached(inode));
-	return successor_new(ws, inode, s) ? 0 : -ENOMEM;
+	return successor_new(ws, inode, f, s) ? 0 : -ENOMEM;
 }
 
 static void destroy_each(struct table_node *node, void *ctx)

@@ -120,12 +120,13 @@ must_check int inode_child_path(struct inode *parent, const char *name, struct b
 
 /* Old mappings keep this inode, with a copy of the content; its successor, a fresh inode
  * of the same backing file, has the path and the open handles. -errno when that cannot
- * be had. The file's lock is held; moving it over is the caller's. */
-must_check int inode_detach(struct workspace *ws, struct inode *inode);
+ * be had. f is its file, locked: the successor has it from its first moment, the rest of
+ * moving it over (file_attach()) is the caller's. */
+must_check int inode_detach(struct workspace *ws, struct inode *inode, struct file *f);
 /* As inode_detach(), but what has the old inode open goes on with the backing file itself:
  * for who cannot share the old one's mode (passthrough.h). Locks, which the kernel has by
  * inode, do not reach from the one to the other. */
-must_check int inode_twin(struct workspace *ws, struct inode *inode);
+must_check int inode_twin(struct workspace *ws, struct inode *inode, struct file *f);
 /* The inode that stands for this one's path and handles now. */
 struct inode *inode_current(struct inode *inode);
 

@@ -182,6 +182,7 @@ static int open_for_reading(struct op *op, struct inode *inode, struct file *f,
 	if (r < 0)
 		return r;
 	(*out)->drop_pages = changed;
+	(*out)->shuns_passing = f->opened_for_both;
 	r = passthrough_choose(op->ws, *out, op->fi.flags);
 	if (r == 0 && (*out)->io != IO_PASS)
 		r = handle_open_fd(op->ws, *out, 0);
@@ -199,9 +200,13 @@ static int open_for_reading(struct op *op, struct inode *inode, struct file *f,
  * reads by itself: it gets an inode of its own, which the kernel finds after an ESTALE. */
 static int leave_to_readers(struct op *op, struct file *f, struct inode *inode)
 {
-	if ((op->fi.flags & O_ACCMODE) != O_RDWR || !passthrough_excludes_mapping(inode))
+	if ((op->fi.flags & O_ACCMODE) != O_RDWR)
 		return 0;
-	if (inode_twin(op->ws, inode) < 0)
+	/* From now on no reader gets in his way again: ESTALE would reach the caller. */
+	f->opened_for_both = true;
+	if (!passthrough_excludes_mapping(inode))
+		return 0;
+	if (inode_twin(op->ws, inode, f) < 0)
 		return -ENOMEM;
 	count(op->ws, twins);
 	file_attach(op->ws, f, inode->successor);
@@ -302,6 +307,13 @@ static void run_open(struct op *op)
 	f = file_lock_of(op->ws, inode);
 	if (!f) {
 		op_reply_err(op, ENOMEM);
+		return;
+	}
+	if (f->inode != inode) { /* while this one waited for the lock */
+		park_leave_queue(op);
+		file_unlock(f);
+		file_put(ws, f);
+		op_reply_err(op, ESTALE);
 		return;
 	}
 	r = look_up_rule(op, inode, f, &path);

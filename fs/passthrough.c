@@ -88,7 +88,8 @@ static enum io_mode mode_of(
 {
 	bool is_file = S_ISREG(inode->type);
 	bool may_pass = inode->passing ||
-			(available(ws) && is_file && !inode->cached && inode->fd >= 0 &&
+			(available(ws) && is_file && !inode->cached && !h->shuns_passing &&
+				inode->fd >= 0 &&
 				!h->drops_bits); /* the kernel would write as we */
 
 	if (h->guarded && h->writable) {
@@ -110,8 +111,9 @@ int passthrough_choose(struct workspace *ws, struct handle *h, int flags)
 
 	pthread_mutex_lock(&inode->lock);
 	mode = mode_of(ws, inode, h, flags);
-	/* A mapping of a direct one is of cached pages. */
-	counts_as_cached = mode == IO_CACHED || (mode == IO_DIRECT && h->readable);
+	/* A mapping of a direct one is of cached pages. And the kernel may come to know of
+	 * a later passing open before it knows of this one. */
+	counts_as_cached = mode == IO_CACHED || mode == IO_DIRECT;
 	if (inode->passing && mode != IO_PASS && mode != IO_PASS_DIRECT) {
 		r = -ESTALE;
 	} else {

@@ -14,7 +14,8 @@
  *   idle          any
  *   passing       PASS, PASS_DIRECT, all with one backing id
  *   cached        CACHED, DIRECT
- *   (DIRECT that cannot be mapped leaves it idle)
+ *   (to the kernel, DIRECT leaves it idle; but answers to two opens may overtake each
+ * other, and PASS before DIRECT is an EIO)
  *
  * A guarded descriptor that can write is never PASS: each write meets the gate (L7). One
  * that can be mapped writable is neither PASS nor PASS_DIRECT, for stores through such a

@@ -6,6 +6,7 @@ might break. Where kernel or privilege lack it, the tests of the counters are sk
 """
 
 import os
+import sys
 
 import pytest
 
@@ -208,3 +209,23 @@ def test_an_unlinked_file_gives_its_space_back(passing, writer):
     assert alice.fstat(fd)["nlink"] == 0
     alice.close(fd)
     assert passed(passing) > 0
+
+
+HURRY = """
+import os, sys, threading
+def work(flags):
+    for _ in range(400):
+        os.close(os.open("f", flags, 0o644))
+modes = [os.O_RDONLY, os.O_WRONLY | os.O_CREAT | os.O_APPEND, os.O_RDONLY, os.O_RDWR]
+threads = [threading.Thread(target=work, args=(m,)) for m in modes]
+failed = []
+threading.excepthook = lambda a: failed.append(a.exc_value)
+[t.start() for t in threads]
+[t.join() for t in threads]
+sys.exit(repr(failed) if failed else 0)
+"""
+
+
+def test_opens_that_overtake_each_other_fit_together(passing):
+    """Answers to two opens reach the kernel in any order; no mode may then be wrong (EIO)."""
+    passing.run_as("hurried", sys.executable, "-c", HURRY, timeout=60)

@@ -29,7 +29,7 @@ int contents_find_base(struct workspace *ws, const char *path, size_t len, uint6
 			break;
 		version_row_done(&first);
 		first = next;
-		if (first.v.kind == VERSION_INITIAL) {
+		if (first.v.kind == VERSION_INITIAL && first.v.seq > seq) {
 			*row = first;
 			return 1;
 		}

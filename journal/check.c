@@ -210,6 +210,8 @@ static const struct {
 	{"contents", "SELECT count(*) FROM content"},
 	{"content_bytes", "SELECT coalesce(sum(size), 0) FROM content"},
 	{"stored_bytes", "SELECT coalesce(sum(max(stored, 0)), 0) FROM content"},
+	{"object_bytes", "SELECT coalesce(sum(max(stored, 0)), 0) FROM content"
+			 " WHERE data IS NULL AND segment_id IS NULL"},
 	{"kept", "SELECT count(*) FROM refusal WHERE content_id IS NOT NULL"},
 	{"resolved", "SELECT count(*) FROM refusal WHERE resolved_seq IS NOT NULL"},
 };

@@ -278,6 +278,7 @@ static int put_memory(struct store *s, struct db *db, const struct capture *c,
 		return content_add_row(db, row, out->bytes, &out->id);
 	r = object_add_bytes(s, c, row->data, row->data_size, row->codec, row->copy, row);
 	row->data = NULL;
+	out->object = true;
 	return r ?: content_add_row(db, row, out->bytes, &out->id);
 }
 
@@ -290,6 +291,7 @@ int content_put_data(struct store *s, struct db *db, const struct capture *c,
 	out->added = true;
 	if (c->fd < 0)
 		return put_memory(s, db, c, row, out);
+	out->object = true;
 	own.size = capture_bytes(c); /* the file is that long */
 	r = object_add(s, &own, row->copy, row, &out->bytes);
 	return r ?: content_add_row(db, row, out->bytes, &out->id);

@@ -14,6 +14,7 @@ static const char *const names[TALLY_KINDS] = {
 	[TALLY_STORED_BYTES] = "stored_bytes",
 	[TALLY_KEPT] = "kept",
 	[TALLY_RESOLVED] = "resolved",
+	[TALLY_OBJECT_BYTES] = "object_bytes",
 };
 
 int tally_load(struct journal *j)

@@ -41,6 +41,7 @@ enum tally_kind {
 	TALLY_STORED_BYTES,
 	TALLY_KEPT, /* refusals whose bytes were kept: conflicts */
 	TALLY_RESOLVED,
+	TALLY_OBJECT_BYTES, /* of stored_bytes, those in object files */
 	TALLY_KINDS
 };
 
@@ -57,6 +58,16 @@ struct cached_set {
 	int64_t root_start_ns;
 	uint64_t last_seq, added; /* added: not in its row yet */
 	int64_t last_ns;
+};
+
+/* Something for the writer's thread to do between its commits. */
+struct job {
+	struct list link;
+	int (*run)(struct journal *j, void *ctx); /* no lock held */
+	void *ctx;
+	bool when_idle; /* not while rows wait */
+	bool done;
+	int result;
 };
 
 struct sync_wait {
@@ -103,6 +114,7 @@ struct journal {
 	uint64_t put_count, written_count; /* since the journal was opened */
 	unsigned in_a_hurry;		   /* callers that wait for the thread */
 	struct list sync_waits;
+	struct list jobs;
 	bool stopping;
 	uint64_t commits, commit_ns_total, backpressure_waits;
 
@@ -129,6 +141,11 @@ void queue_replayed(struct journal *j, struct item *item);
 
 /* Give the thread at most READ_FLUSH_MS to write what was queued before this call. */
 void queue_flush(struct journal *j);
+
+/* Have the thread run that, and wait for its answer; the journal's errno when it fails.
+ * when_idle: only once nothing waits to be written. */
+must_check int writer_run(struct journal *j, int (*run)(struct journal *j, void *ctx),
+	void *ctx, bool when_idle);
 
 /* Lock held. Wait on done until an absolute time of the monotonic clock (NULL: for ever);
  * the thread does not linger meanwhile. False when the time is over. */

@@ -125,6 +125,7 @@ int journal_open(struct journal **out, const struct journal_options *options)
 	list_init(&j->queue);
 	list_init(&j->batch);
 	list_init(&j->sync_waits);
+	list_init(&j->jobs);
 	list_init(&j->idle);
 	/* Anew, so that an O_PATH descriptor will do. */
 	j->dirfd = openat(options->dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);

@@ -36,6 +36,7 @@ struct journal;
 struct journal_faults {
 	int (*before_commit)(void *ctx);
 	int (*before_object)(void *ctx); /* a large content is written to its file */
+	int (*gc)(void *ctx);		 /* before each thing that collecting changes */
 	struct hash128 (*hash)(struct hash128 real); /* a weak one, to make collisions */
 	void *ctx;
 };
@@ -91,6 +92,8 @@ enum version_flags {
 	VERSION_MERGED = 16, /* of two writers: a stale change merged with what was there */
 	VERSION_DECISION = 8, /* knowingly put back older content (S5) */
 	VERSION_OUTSIDE = 32, /* a DELETE or MODE that happened round the mount */
+	VERSION_GAP =
+		64, /* versions between the one before and this were collected (gc.h) */
 };
 
 /* Who did it, with the evidence (W4). Strings are the caller's. */
@@ -230,7 +233,8 @@ bool journal_may_have(struct journal *j, const char *path, size_t len);
 must_check int journal_version(struct journal *j, const char *path, size_t len,
 	uint64_t number, struct version_row *row);
 
-/* The newest version of the path with seq at most max_seq: 1 or 0. */
+/* The newest version of the path with seq at most max_seq: 1 or 0; also 0 where it may have
+ * been another that was collected (gc.h). */
 must_check int journal_version_at(struct journal *j, const char *path, size_t len,
 	uint64_t max_seq, struct version_row *row);
 

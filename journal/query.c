@@ -179,6 +179,23 @@ int journal_head(struct journal *j, const char *path, size_t len, struct version
 	return r;
 }
 
+/* Were versions collected between a row and the next one? */
+static int gap_follows(struct db *db, const struct version *v)
+{
+	auto_stmt *s = NULL;
+	int64_t id;
+	int r = path_find(db, v->path, v->path_len, &id);
+
+	if (r > 0)
+		r = db_stmt(db, STMT_GC_FLAGS_AFTER, &s) ?: 1;
+	if (r <= 0)
+		return r;
+	bind_int(s, 1, (uint64_t)id);
+	bind_int(s, 2, v->seq);
+	r = db_step(db, s);
+	return r == 1 ? (sqlite3_column_int(s, 0) & VERSION_GAP) != 0 : r;
+}
+
 int journal_version_at(struct journal *j, const char *path, size_t len, uint64_t max_seq,
 	struct version_row *row)
 {
@@ -187,7 +204,13 @@ int journal_version_at(struct journal *j, const char *path, size_t len, uint64_t
 	int r = pool_take(j, &p.db);
 
 	*row = (struct version_row){0};
-	return r ?: newest_before(j, p.db, path, len, before, row);
+	r = r ?: newest_before(j, p.db, path, len, before, row);
+	if (r != 1 || row->v.seq == max_seq)
+		return r;
+	r = gap_follows(p.db, &row->v);
+	if (r)
+		version_row_done(row);
+	return r < 0 ? r : r == 0;
 }
 
 static int find_number(

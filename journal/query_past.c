@@ -82,6 +82,9 @@ static int judge_first(struct past *past)
 	if (v->kind == VERSION_INITIAL || v->kind == VERSION_EXTERNAL ||
 		(v->kind == VERSION_RMDIR && (v->mode & 0777)))
 		return PAST_VERSION;
+	/* What made it was collected: this is the oldest of it that there is. */
+	if ((v->flags & VERSION_GAP) && !is_gone(v))
+		return PAST_VERSION;
 	version_row_done(&past->row);
 	return PAST_ABSENT;
 }

@@ -81,6 +81,7 @@ static int content_of(struct journal *j, const struct item *item, bool has, int6
 			t->n[TALLY_CONTENTS]++;
 			t->n[TALLY_CONTENT_BYTES] += item->content.size;
 			t->n[TALLY_STORED_BYTES] += stored.bytes;
+			t->n[TALLY_OBJECT_BYTES] += stored.object ? stored.bytes : 0;
 		}
 		*id = r ? 0 : stored.id;
 		return r;

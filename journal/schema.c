@@ -150,8 +150,25 @@ static const char step_6[] =
 	"DROP TABLE sorted; DROP TABLE numbered;"
 	"CREATE INDEX version_set ON version (set_id, seq) WHERE set_id IS NOT NULL;";
 
+/* Retention (V9): pinned moments, and who needs a content. The last index also answers
+ * for the segment's own key. */
+static const char step_7[] =
+	"CREATE TABLE pin (id INTEGER PRIMARY KEY, name TEXT NOT NULL,"
+	" seq INTEGER NOT NULL, path BLOB NOT NULL, time_ns INTEGER NOT NULL,"
+	" writer TEXT, UNIQUE (name, path));"
+	"CREATE INDEX version_content ON version (content_id)"
+	" WHERE content_id IS NOT NULL;"
+	"CREATE INDEX refusal_content ON refusal (content_id)"
+	" WHERE content_id IS NOT NULL;"
+	"CREATE INDEX refusal_conflict_path ON refusal (path)"
+	" WHERE content_id IS NOT NULL AND resolved_seq IS NULL;"
+	"CREATE INDEX content_segment ON content (segment_id)"
+	" WHERE segment_id IS NOT NULL;"
+	"INSERT INTO tally SELECT 'object_bytes', coalesce(sum(max(stored, 0)), 0)"
+	" FROM content WHERE data IS NULL AND segment_id IS NULL;";
+
 static const char *const steps[SCHEMA_VERSION] = {
-	step_1, step_2, step_3, step_4, step_5, step_6};
+	step_1, step_2, step_3, step_4, step_5, step_6, step_7};
 
 #define KIND_NAME                                                                          \
 	"CASE v.kind WHEN 0 THEN 'initial' WHEN 1 THEN 'write' WHEN 2 THEN 'replace'"      \
@@ -162,7 +179,7 @@ static const char *const steps[SCHEMA_VERSION] = {
 #define FLAG_NAMES                                                                         \
 	"trim(iif(v.flags & 1, 'incomplete ', '') || iif(v.flags & 2, 'checkpoint ', '')"  \
 	" || iif(v.flags & 4, 'recovered ', '') || iif(v.flags & 8, 'decision ', '') || "  \
-	"iif(v.flags & 16, 'merged ', ''))"
+	"iif(v.flags & 16, 'merged ', '') || iif(v.flags & 64, 'gap ', ''))"
 
 #define LOCAL_TIME(ns) "datetime(" ns " / 1000000000, 'unixepoch', 'localtime')"
 

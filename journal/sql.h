@@ -152,6 +152,55 @@
 			" AND a.command IS NOT NULL"                                       \
 			" GROUP BY a.command ORDER BY min(v.seq) LIMIT ?2")                \
 	X(LOG_SET, SQL_VERSION "WHERE v.set_id = ?1 ORDER BY v.seq DESC, v.id DESC")       \
+	X(PIN_LIST, "SELECT name, seq, path, time_ns, writer FROM pin"                     \
+		    " ORDER BY name, path")                                                \
+	X(PIN_HAS, "SELECT 1 FROM pin WHERE name = ?1 LIMIT 1")                            \
+	X(PIN_ADD, "INSERT OR IGNORE INTO pin (name, seq, path, time_ns, writer)"          \
+		   " VALUES (?1, ?2, ?3, ?4, ?5)")                                         \
+	X(PIN_DROP, "DELETE FROM pin WHERE name = ?1")                                     \
+	X(GC_PATH_NEXT, "SELECT id, path FROM path WHERE id > ?1 ORDER BY id LIMIT 1")     \
+	X(GC_ROWS, "SELECT v.id, v.seq, v.number, v.kind, v.flags, v.content_id,"          \
+		   " v.time_ns, coalesce(max(c.stored, 0), 0) FROM version v"              \
+		   " LEFT JOIN content c ON c.id = v.content_id WHERE v.path_id = ?1"      \
+		   " AND (v.seq, v.id) < (?2, ?3)"                                         \
+		   " ORDER BY v.seq DESC, v.id DESC LIMIT ?4")                             \
+	X(GC_MOVES_FROM, "SELECT seq FROM folder_move WHERE from_path = ?1")               \
+	X(GC_HELD, "SELECT base, current FROM refusal WHERE path = ?1"                     \
+		   " AND content_id IS NOT NULL AND resolved_seq IS NULL")                 \
+	X(GC_FLAGS_AFTER, "SELECT flags FROM version WHERE path_id = ?1 AND seq > ?2"      \
+			  " ORDER BY seq, id LIMIT 1")                                     \
+	X(GC_VERSION_DROP, "DELETE FROM version WHERE id = ?1")                            \
+	X(GC_VERSION_FLAG, "UPDATE version SET flags = flags | ?2 WHERE id = ?1")          \
+	X(GC_CONTENT, "SELECT hash, size, copy, stored, base_id, segment_id,"              \
+		      " data IS NULL AND segment_id IS NULL FROM content WHERE id = ?1")   \
+	X(GC_CONTENT_USED, "SELECT 1 FROM version WHERE content_id = ?1"                   \
+			   " UNION ALL SELECT 1 FROM refusal WHERE content_id = ?1"        \
+			   " UNION ALL SELECT 1 FROM content WHERE base_id = ?1 LIMIT 1")  \
+	X(GC_CONTENT_DROP, "DELETE FROM content WHERE id = ?1")                            \
+	X(GC_CONTENT_NEXT,                                                                 \
+		"SELECT c.id, EXISTS (SELECT 1 FROM version WHERE content_id = c.id)"      \
+		" OR EXISTS (SELECT 1 FROM refusal WHERE content_id = c.id)"               \
+		" OR EXISTS (SELECT 1 FROM content WHERE base_id = c.id)"                  \
+		" FROM content c WHERE c.id > ?1 ORDER BY c.id LIMIT ?2")                  \
+	X(GC_SEGMENT_USED, "SELECT 1 FROM content WHERE segment_id = ?1 LIMIT 1")          \
+	X(GC_SEGMENT_DROP, "DELETE FROM segment WHERE id = ?1")                            \
+	X(GC_OBJECT_USED,                                                                  \
+		"SELECT 1 FROM content WHERE base_id IS NULL AND hash = ?1 AND copy = ?2"  \
+		" AND data IS NULL UNION ALL SELECT 1 FROM content"                        \
+		" WHERE base_id IS NOT NULL AND substr(hash, 1, 4) = substr(?1, 1, 4)"     \
+		" AND hash = ?1 AND copy = ?2 AND data IS NULL"                            \
+		" AND segment_id IS NULL LIMIT 1")                                         \
+	X(GC_RESOLVED, "SELECT id, content_id, path, resolved_ns FROM refusal"             \
+		       " WHERE resolved_seq IS NOT NULL AND content_id IS NOT NULL"        \
+		       " AND id > ?1 ORDER BY id LIMIT ?2")                                \
+	X(GC_RESOLVED_DROP, "UPDATE refusal SET content_id = NULL, resolved_seq = NULL,"   \
+			    " resolved_ns = NULL, resolved_by = NULL,"                     \
+			    " resolved_how = NULL WHERE id = ?1")                          \
+	X(GC_EVENTS_DROP, "DELETE FROM event WHERE time_ns < ?1 AND id IN"                 \
+			  " (SELECT id FROM event ORDER BY seq, id LIMIT ?2)")             \
+	X(GC_REFUSALS_DROP, "DELETE FROM refusal WHERE time_ns < ?1"                       \
+			    " AND content_id IS NULL AND id IN (SELECT id FROM refusal"    \
+			    " WHERE content_id IS NULL ORDER BY id LIMIT ?2)")             \
 	X(MOVE_TO, "SELECT seq, from_path FROM folder_move WHERE to_path = ?1"             \
 		   " AND seq < ?2 ORDER BY seq DESC, id DESC LIMIT 1")                     \
 	X(MOVE_FROM, "SELECT seq FROM folder_move WHERE from_path = ?1 AND seq < ?2"       \

@@ -40,8 +40,8 @@ struct store {
 
 struct stored {
 	int64_t id;
-	bool added;
-	uint64_t bytes; /* on disk, when added */
+	bool added, object; /* object: in a file of its own */
+	uint64_t bytes;	    /* on disk, when added */
 };
 
 /* How hash was made: of all bytes at once, or as digest.h says. */

@@ -353,6 +353,58 @@ static void release_batch(struct journal *j)
 	pthread_mutex_lock(&j->lock);
 }
 
+/* The first that may run now. */
+static struct job *ready_job(struct journal *j)
+{
+	struct job *job;
+
+	list_for_each (job, &j->jobs, link)
+		if (!job->when_idle || j->n_queue + j->n_batch == 0)
+			return job;
+	return NULL;
+}
+
+static void end_job(struct journal *j, struct job *job, int result)
+{
+	list_remove(&job->link);
+	job->result = result;
+	job->done = true;
+	pthread_cond_broadcast(&j->done);
+}
+
+/* One at a time: rows that came meanwhile go first. */
+static void run_job(struct journal *j)
+{
+	struct job *job = ready_job(j);
+	int r;
+
+	if (!job)
+		return;
+	pthread_mutex_unlock(&j->lock);
+	r = job->run(j, job->ctx);
+	pthread_mutex_lock(&j->lock);
+	end_job(j, job, r);
+}
+
+int writer_run(struct journal *j, int (*run)(struct journal *j, void *ctx), void *ctx,
+	bool when_idle)
+{
+	struct job job = {.run = run, .ctx = ctx, .when_idle = when_idle};
+	int r;
+
+	pthread_mutex_lock(&j->lock);
+	r = atomic_load(&j->health);
+	if (!r) {
+		list_append(&j->jobs, &job.link);
+		writer_wake(j);
+		while (!job.done)
+			pthread_cond_wait(&j->done, &j->lock);
+		r = job.result;
+	}
+	pthread_mutex_unlock(&j->lock);
+	return r;
+}
+
 static void end_syncs(struct list *waits, int result)
 {
 	struct sync_wait *w, *tmp;
@@ -426,14 +478,14 @@ static int run_commit(struct journal *j)
 static bool has_work(struct journal *j)
 {
 	return j->n_queue > 0 || j->n_batch > 0 || numbers_wanted(j) ||
-	       !list_empty(&j->sync_waits) || sync_is_due(j);
+	       !list_empty(&j->sync_waits) || sync_is_due(j) || ready_job(j);
 }
 
 static bool lingers(struct journal *j)
 {
 	return !j->in_a_hurry && !j->stopping && !numbers_wanted(j) &&
-	       list_empty(&j->sync_waits) && j->n_queue < LINGER_ROWS &&
-	       j->queue_bytes < BATCH_BYTES;
+	       (j->n_queue > 0 || !ready_job(j)) && list_empty(&j->sync_waits) &&
+	       j->n_queue < LINGER_ROWS && j->queue_bytes < BATCH_BYTES;
 }
 
 /* False: told to stop, and nothing is left. */
@@ -478,12 +530,15 @@ static void *writer_main(void *arg)
 		atomic_store(&j->health, r);
 		if (!r) {
 			retry_ms = RETRY_MIN_MS;
+			run_job(j);
 			pthread_mutex_unlock(&j->lock);
 			checkpoint(j);
 			pthread_mutex_lock(&j->lock);
 			continue;
 		}
 		end_syncs(&j->sync_waits, r);
+		while (!list_empty(&j->jobs))
+			end_job(j, list_first(&j->jobs, struct job, link), r);
 		pthread_cond_broadcast(&j->done);
 		pthread_cond_broadcast(&j->room);
 		if (last_try)

@@ -32,6 +32,8 @@ static const struct command commands[] = {
 	{"resolve", cmd_resolve, "ID --ours|--merged", "settle a conflict"},
 	{"policy", cmd_policy, "VERB", "which rule holds for a file; test a policy"},
 	{"doctor", cmd_doctor, "[DIR]", "is everything there that is needed?"},
+	{"pin", cmd_pin, "NAME [PATH] [--at WHEN]", "keep what was there then for good"},
+	{"gc", cmd_gc, "[--dry-run] [DIR]", "let go of what the policy does not keep"},
 	{"fsck", cmd_fsck, "[DIR]", "is the history whole? mend it"},
 	{"agents", cmd_agents, "", "five lines for AGENTS.md"},
 };

@@ -1,6 +1,7 @@
 #include "cli/show.h"
 
 #include <stdio.h>
+#include <string.h>
 
 #include "cli/cli.h"
 #include "cli/terminal.h"
@@ -85,4 +86,16 @@ void put_size(struct buf *out, uint64_t size)
 		unit++;
 	}
 	buf_printf(out, v < 99.95 ? "%.1f%c" : "%.0f%c", v, units[unit]);
+}
+
+int show_ctl_failure(const char *command, const struct workspace *ws,
+	const struct buf *answer, int error)
+{
+	auto_json *json = json_tokener_parse(answer->data ?: "");
+
+	if (!json)
+		return report_errno(command, ws->root, error);
+	fprintf(stderr, "stomp %s: %s\n", command,
+		json_text(json, "error", strerror(-error)));
+	return error == -EINVAL || error == -E2BIG ? STOMP_USAGE : STOMP_NO;
 }

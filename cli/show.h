@@ -24,6 +24,10 @@ must_check int show_json_text(const char *text);
 /* Print the first limit rows (0: all) of the list key, as the document had it. */
 must_check int show_json_rows(struct json_object *json, const char *key, uint64_t limit);
 
+/* What ctl said of a line that it did not carry out; the code to exit with. */
+int show_ctl_failure(const char *command, const struct workspace *ws,
+	const struct buf *answer, int error);
+
 /* "120", "12.3K", "4.0M" */
 void put_size(struct buf *out, uint64_t size);
 

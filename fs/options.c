@@ -21,6 +21,7 @@ enum key {
 struct raw {
 	struct options *o;
 	char *ttl, *wait, *linger, *settle, *checkpoint, *refusal, *journal_mode, *uring;
+	char *journal_max;
 	int show, no_dio_mmap, no_passthrough, supervise, no_handover;
 	char *writer;
 };
@@ -38,6 +39,7 @@ static const struct fuse_opt option_specs[] = {
 	TEXT_OPTION(checkpoint),
 	TEXT_OPTION(refusal),
 	TEXT_OPTION(journal_mode),
+	TEXT_OPTION(journal_max),
 	TEXT_OPTION(writer),
 	TEXT_OPTION(uring),
 	FUSE_OPT_KEY("uring", KEY_URING),
@@ -83,6 +85,8 @@ static void print_help(void)
 	       "  -o linger=0s       how long a lease outlives its last handle\n"
 	       "  -o settle=250ms    how old a read must be to count as having been seen\n"
 	       "  -o checkpoint=60s  how often a file that stays open gets a version\n"
+	       "  -o journal_max=20G  ceiling of the history: changes that need more are "
+	       "refused\n"
 	       "  -o journal_mode=0700  of DIR/.stomp, where the history is kept\n"
 	       "  -o supervise       start the daemon again by itself when it dies\n"
 	       "  -o allow_other     let other users in (root does so by itself)\n"
@@ -202,6 +206,30 @@ static int parse_mode(const char *text, unsigned *mode)
 	return 0;
 }
 
+enum { JOURNAL_MAX_MIN_MIB = 16 }; /* what the database and one change may need */
+
+static int parse_max(const char *text, uint64_t *bytes)
+{
+	char *end;
+	unsigned long long n;
+	unsigned shift = 0;
+
+	if (!text)
+		return 0;
+	n = strtoull(text, &end, 10);
+	if (*end == 'M' || *end == 'G' || *end == 'T')
+		shift = *end == 'M' ? 20 : *end == 'G' ? 30 : 40;
+	if (*text < '0' || *text > '9' || !shift || end[1] || n >= 1ULL << 20 ||
+		n << shift < (uint64_t)JOURNAL_MAX_MIN_MIB << 20) {
+		log_error("journal_max=%s: a whole number and M, G or T is needed, at "
+			  "least %dM, such as 20G",
+			text, JOURNAL_MAX_MIN_MIB);
+		return -EINVAL;
+	}
+	*bytes = (uint64_t)n << shift;
+	return 0;
+}
+
 /* Whether "uring" alone stood there, is known already. */
 static int parse_uring(const char *text, enum uring_wish *wish)
 {
@@ -233,6 +261,7 @@ static int parse_values(struct raw *raw)
 	r = r < 0 ? r : parse_span("checkpoint", raw->checkpoint, &o->checkpoint_ns);
 	r = r < 0 ? r : parse_refusal(raw->refusal, &o->refusal_errno);
 	r = r < 0 ? r : parse_mode(raw->journal_mode, &o->journal_mode);
+	r = r < 0 ? r : parse_max(raw->journal_max, &o->journal_max_bytes);
 	o->show = raw->show;
 	o->no_dio_mmap = raw->no_dio_mmap;
 	o->no_passthrough = raw->no_passthrough || raw->no_dio_mmap;
@@ -251,6 +280,7 @@ static int parse_values(struct raw *raw)
 	free(raw->checkpoint);
 	free(raw->refusal);
 	free(raw->journal_mode);
+	free(raw->journal_max);
 	free(raw->uring);
 	return r;
 }

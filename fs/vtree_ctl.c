@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "fs/checker.h"
+#include "fs/collector.h"
 #include "fs/state.h"
 #include "fs/vtree_internal.h"
 
@@ -21,6 +22,9 @@ const char *ctl_usage(void)
 	       "undo end SET done|back\n"
 	       "checkpoint\n"
 	       "fsck [scrub] [rate=MIB]\n"
+	       "gc [dry-run]\n"
+	       "pin NAME [at=MOMENT] [PATH...]\n"
+	       "unpin NAME\n"
 	       "ping\n"
 	       "# Paths are relative to the workspace. Blanks, backslashes and bytes "
 	       "outside\n"
@@ -202,6 +206,22 @@ static int start_check(struct workspace *ws, const struct process *by,
 	return r;
 }
 
+static int start_collecting(struct workspace *ws, const struct process *by,
+	const struct ctl_command *cmd, struct buf *why)
+{
+	int r;
+
+	if (by->uid != 0 && by->uid != geteuid() && !cmd->dry_run) {
+		buf_puts(why, "only root and who mounted the workspace may collect; it is "
+			      "done now and then anyway");
+		return -EPERM;
+	}
+	r = collector_start(ws->collector, cmd->dry_run);
+	if (r == -EALREADY)
+		buf_puts(why, "it runs already; .stomp/gc tells how far it is");
+	return r;
+}
+
 int ctl_execute(fuse_req_t req, struct process *by, const char *line, size_t size,
 	struct buf *answer)
 {
@@ -218,6 +238,10 @@ int ctl_execute(fuse_req_t req, struct process *by, const char *line, size_t siz
 		r = state_checkpoint(ws);
 	else if (r == 0 && cmd->verb == CTL_FSCK)
 		r = start_check(ws, by, cmd, &why);
+	else if (r == 0 && cmd->verb == CTL_GC)
+		r = start_collecting(ws, by, cmd, &why);
+	else if (r == 0 && (cmd->verb == CTL_PIN || cmd->verb == CTL_UNPIN))
+		r = pins_execute(ws, by, cmd, answer, &why);
 	else if (r == 0 && cmd->verb == CTL_RESOLVE)
 		r = conflicts_settle(ws, by, cmd->conflict, cmd->how, answer, &why);
 	else if (r == 0 && (cmd->verb == CTL_UNDO_BEGIN || cmd->verb == CTL_UNDO_RESUME ||

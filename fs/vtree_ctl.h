@@ -26,6 +26,9 @@ enum ctl_verb {
 	CTL_RESOLVE,
 	CTL_PING,
 	CTL_FSCK,
+	CTL_GC,
+	CTL_PIN,
+	CTL_UNPIN,
 	CTL_UNDO_BEGIN,
 	CTL_UNDO_RESUME,
 	CTL_UNDO_END,
@@ -42,6 +45,9 @@ struct ctl_command {
 	const char *of, *what; /* CTL_UNDO_BEGIN: a writer or NULL; what is undone */
 	bool scrub;	       /* CTL_FSCK */
 	uint64_t rate_mib;     /* CTL_FSCK; 0: unbounded */
+	bool dry_run;	       /* CTL_GC */
+	const char *name;      /* CTL_PIN, CTL_UNPIN */
+	const char *at;	       /* CTL_PIN: a moment, NULL: now */
 	unsigned n_paths;
 	char *paths[CTL_WORDS_MAX];  /* relative to the workspace, or patterns */
 	char text[CTL_LINE_MAX + 1]; /* what the pointers point into */

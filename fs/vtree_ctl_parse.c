@@ -287,6 +287,62 @@ static int parse_fsck(struct ctl_command *cmd, struct words *words, struct buf *
 	return r;
 }
 
+static int parse_gc(struct ctl_command *cmd, struct words *words, struct buf *why)
+{
+	char *word = NULL;
+	int r = next_word(words, &word, why);
+
+	cmd->verb = CTL_GC;
+	if (r <= 0)
+		return r;
+	cmd->dry_run = !strcmp(word, "dry-run");
+	if (cmd->dry_run)
+		return no_more(words, why);
+	buf_puts(why, "gc takes nothing but dry-run");
+	return -EINVAL;
+}
+
+static int parse_name(struct ctl_command *cmd, struct words *words, struct buf *why)
+{
+	char *word = NULL;
+	int r = next_word(words, &word, why);
+
+	if (r < 0)
+		return r;
+	if (r && *word != '.' && strlen(word) <= 64 &&
+		strspn(word, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+			     "0123456789._-") == strlen(word)) {
+		cmd->name = word;
+		return 0;
+	}
+	buf_puts(why, "a pin has a name: letters, digits, _, - and . (not first), at most "
+		      "64");
+	return -EINVAL;
+}
+
+/* pin NAME [at=MOMENT] [PATH…] */
+static int parse_pin(struct ctl_command *cmd, struct words *words, struct buf *why)
+{
+	char *word = NULL;
+	int r = parse_name(cmd, words, why);
+
+	cmd->verb = CTL_PIN;
+	while (r >= 0 && (r = next_word(words, &word, why)) > 0) {
+		if (!cmd->n_paths && !cmd->at && !strncmp(word, "at=", 3)) {
+			cmd->at = word + 3;
+			continue;
+		}
+		r = add_path(cmd, word, why);
+	}
+	return r;
+}
+
+static int parse_unpin(struct ctl_command *cmd, struct words *words, struct buf *why)
+{
+	cmd->verb = CTL_UNPIN;
+	return parse_name(cmd, words, why) ?: no_more(words, why);
+}
+
 static int parse_undo_begin(struct ctl_command *cmd, struct words *words, struct buf *why)
 {
 	char *word;
@@ -383,6 +439,8 @@ int ctl_parse(struct ctl_command *cmd, const char *line, size_t size, struct buf
 	cmd->rate_mib = CHECKER_RATE_MIB;
 	cmd->set = 0;
 	cmd->of = cmd->what = NULL;
+	cmd->dry_run = false;
+	cmd->name = cmd->at = NULL;
 	cmd->n_paths = 0;
 	words = (struct words){cmd->text, cmd->text + size};
 	r = next_word(&words, &word, why);
@@ -404,7 +462,13 @@ int ctl_parse(struct ctl_command *cmd, const char *line, size_t size, struct buf
 		return parse_resolve(cmd, &words, why);
 	if (r && !strcmp(word, "undo"))
 		return parse_undo(cmd, &words, why);
+	if (r && !strcmp(word, "gc"))
+		return parse_gc(cmd, &words, why);
+	if (r && !strcmp(word, "pin"))
+		return parse_pin(cmd, &words, why);
+	if (r && !strcmp(word, "unpin"))
+		return parse_unpin(cmd, &words, why);
 	buf_puts(why, "the commands are: lease acquire|renew|release|break, resolve, "
-		      "undo begin|resume|end, checkpoint, fsck, ping");
+		      "undo begin|resume|end, checkpoint, fsck, gc, pin, unpin, ping");
 	return -EINVAL;
 }

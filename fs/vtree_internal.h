@@ -142,6 +142,7 @@ struct vreader {
 typedef void vrender_fn(const struct vreader *r, struct buf *out);
 
 vrender_fn vdoc_fsck, vdoc_fsck_json;
+vrender_fn vdoc_gc, vdoc_gc_json, vdoc_pins, vdoc_pins_json; /* vtree_pins.c */
 
 static inline struct vnode *vnode_of(fuse_ino_t id)
 {
@@ -189,6 +190,10 @@ must_check int sets_list(struct workspace *ws, vlist_fn *add, void *ctx);
 /* ctl: the begin, the resuming and the end of an undo, which is a change set. */
 struct ctl_command;
 must_check int sets_execute(struct workspace *ws, struct process *by,
+	const struct ctl_command *cmd, struct buf *answer, struct buf *why);
+
+/* ctl: pin and unpin. */
+must_check int pins_execute(struct workspace *ws, struct process *by,
 	const struct ctl_command *cmd, struct buf *answer, struct buf *why);
 
 /* conflicts/ID/merged: base and theirs merged into what the path holds now, of which by

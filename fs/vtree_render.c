@@ -9,8 +9,27 @@
 
 /* The documents for a person or a language model; vtree_render_json.c has their twins. */
 
+/* Long before anything is refused, and when it is. */
+static void put_ceiling(const struct journal_figures *f, struct buf *out)
+{
+	bool full = f->used_bytes >= f->max_bytes;
+
+	buf_printf(out, "The history takes %llu %% of what it may (",
+		(unsigned long long)(f->used_bytes / (f->max_bytes / 100 + 1)));
+	put_size(out, f->used_bytes);
+	buf_puts(out, " of journal_max=");
+	put_size(out, f->max_bytes);
+	buf_puts(out, full ? "): changes are refused with ENOSPC." : ").");
+	buf_puts(out, " `stomp gc` lets go of what the policy's keep= no longer wants; a "
+		      "shorter keep=, fewer pins or a larger -o journal_max make room.");
+}
+
 void vdoc_health(const struct journal_figures *figures, struct buf *out)
 {
+	if (figures->max_bytes && figures->used_bytes > figures->max_bytes / 4 * 3) {
+		put_ceiling(figures, out);
+		return;
+	}
 	switch (-figures->health) {
 	case 0:
 		buf_puts(out, "ok");
@@ -170,7 +189,14 @@ static void status_figures(
 		f->conflicts ? " (stomp conflicts, ls .stomp/conflicts)" : "");
 	buf_puts(out, "\njournal   ");
 	put_size(out, f->database_bytes);
-	buf_printf(out, ", rows queued: %llu\n", (unsigned long long)f->queued);
+	buf_printf(out,
+		", rows queued: %llu, history in use: ", (unsigned long long)f->queued);
+	put_size(out, f->used_bytes);
+	if (f->max_bytes) {
+		buf_puts(out, " of at most ");
+		put_size(out, f->max_bytes);
+	}
+	buf_putc(out, '\n');
 }
 
 /* One screen: at most 24 lines. */

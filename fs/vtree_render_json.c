@@ -42,6 +42,8 @@ void vdoc_status_json(const struct vreader *r, struct buf *out)
 	json_number(out, "versions", f.versions);
 	json_number(out, "journal_bytes", f.database_bytes);
 	json_number(out, "stored_bytes", f.stored_bytes);
+	json_number(out, "used_bytes", f.used_bytes);
+	json_number(out, "max_bytes", f.max_bytes);
 	json_number(out, "queued", f.queued);
 	json_string(out, "libfuse", fuse_pkgversion());
 	json_string(out, "kernel", uts.release);

@@ -152,6 +152,7 @@ const char *version_flag_name(unsigned i, uint32_t *bit)
 		{"merged", VERSION_MERGED},
 		{"decision", VERSION_DECISION},
 		{"outside", VERSION_OUTSIDE},
+		{"gap", VERSION_GAP},
 	};
 
 	if (i >= ARRAY_SIZE(flags))

@@ -31,6 +31,7 @@ struct refusal_ring;
 struct retire;
 struct old_rules;
 struct checker;
+struct collector;
 struct housekeeper;
 
 struct options {
@@ -45,6 +46,7 @@ struct options {
 	bool no_dio_mmap;      /* behave as on a kernel that cannot map direct-io files */
 	int refusal_errno;     /* EBUSY where both refusals shall read so (S14), else 0 */
 	unsigned journal_mode; /* of the .stomp folder of the backing */
+	uint64_t journal_max_bytes; /* 0: no ceiling */
 	enum uring_wish uring;
 	int64_t ttl_ns, wait_ns, linger_ns, settle_ns,
 		checkpoint_ns; /* -1: as the policy */
@@ -107,6 +109,7 @@ struct workspace {
 	struct notifier *notifier;
 	struct vtree *vtree;
 	struct checker *checker;
+	struct collector *collector;
 	struct refusal_ring *refusals;
 	struct retire *retire;
 	struct counters counters;

@@ -17,6 +17,22 @@ static const char *const names[TALLY_KINDS] = {
 	[TALLY_OBJECT_BYTES] = "object_bytes",
 };
 
+/* Pages that are free are taken for new rows before the file grows. */
+void used_count(struct journal *j)
+{
+	int64_t pages, free_pages, size;
+
+	if (db_int(j->db, "PRAGMA page_count", &pages) == 0 &&
+		db_int(j->db, "PRAGMA freelist_count", &free_pages) == 0 &&
+		db_int(j->db, "PRAGMA page_size", &size) == 0)
+		atomic_store(&j->used_bytes, (uint64_t)((pages - free_pages) * size));
+}
+
+uint64_t journal_used(struct journal *j)
+{
+	return atomic_load(&j->used_bytes) + atomic_load(&j->tally[TALLY_OBJECT_BYTES]);
+}
+
 int tally_load(struct journal *j)
 {
 	for (int i = 0; i < TALLY_KINDS; i++) {
@@ -68,6 +84,8 @@ void journal_figures(struct journal *j, struct journal_figures *f)
 		.conflicts = atomic_load(&j->tally[TALLY_KEPT]) -
 			     atomic_load(&j->tally[TALLY_RESOLVED]),
 		.health = journal_health(j),
+		.used_bytes = journal_used(j),
+		.max_bytes = j->max_bytes,
 	};
 	pthread_mutex_lock(&j->lock);
 	f->queued = j->n_queue + j->n_batch;

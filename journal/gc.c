@@ -203,6 +203,7 @@ static int run_step(struct journal *j, void *ctx)
 	r = g->phase == PHASE_OBJECTS ? run_phase(g) : step_in_transaction(g);
 	if (r < 0)
 		return r;
+	used_count(j);
 	unlinked = gc_point(g) ?: gc_objects_unlink(g);
 	if (unlinked < 0)
 		return unlinked;

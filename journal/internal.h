@@ -96,6 +96,8 @@ struct journal {
 	int64_t n_open_sets; /* -1: not counted yet */
 
 	_Atomic int health;
+	uint64_t max_bytes;
+	_Atomic uint64_t used_bytes;   /* of the database, after the last commit */
 	_Atomic uint64_t oldest_seq;   /* of what is not written; UINT64_MAX: nothing */
 	_Atomic uint64_t oldest_loose; /* of versions that kill -9 would lose; the same */
 	_Atomic uint64_t oldest_unsynced; /* of what is written and not yet synced */
@@ -162,6 +164,8 @@ bool numbers_wanted(struct journal *j);
 void numbers_return(struct journal *j);
 
 /* figures.c */
+uint64_t journal_used(struct journal *j); /* bytes, as of the last commit */
+void used_count(struct journal *j);	  /* the writer's thread */
 must_check int tally_load(struct journal *j);
 must_check int tally_write(struct db *db, const struct tally *t);
 

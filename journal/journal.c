@@ -55,6 +55,8 @@ static int open_database(struct journal *j)
 	if (!r)
 		r = tally_load(j);
 	if (!r)
+		used_count(j);
+	if (!r)
 		r = db_int(j->db, "SELECT EXISTS (SELECT 1 FROM folder_move)", &moved);
 	atomic_store(&j->has_moves, moved != 0);
 	if (!r && fsync(j->dirfd) < 0)
@@ -116,6 +118,7 @@ int journal_open(struct journal **out, const struct journal_options *options)
 	}
 	j->clock = options->clock;
 	j->faults = options->faults;
+	j->max_bytes = options->max_bytes;
 	j->queue_max_bytes = options->queue_max_bytes ?: QUEUE_MAX_BYTES;
 	j->store.dirfd = -1;
 	sets_forget(j);
@@ -168,7 +171,9 @@ void journal_close(struct journal *j)
 
 int journal_health(struct journal *j)
 {
-	return atomic_load(&j->health);
+	int r = atomic_load(&j->health);
+
+	return r || !j->max_bytes || journal_used(j) < j->max_bytes ? r : -ENOSPC;
 }
 
 int journal_append(struct journal *j, const struct version *v, struct capture *c)

@@ -44,6 +44,7 @@ struct journal_faults {
 struct journal_options {
 	int dirfd;		   /* the backing's .stomp directory; stays the caller's */
 	const struct clock *clock; /* outlives the journal */
+	uint64_t max_bytes;	   /* ceiling of what the history takes; 0: none */
 	size_t queue_max_bytes;	   /* captured content waiting to be written; 0: 64 MiB */
 	const struct journal_faults *faults; /* NULL outside tests; outlives the journal */
 };
@@ -56,7 +57,8 @@ must_check int journal_open(struct journal **out, const struct journal_options *
  * then goes to log_error(). NULL does nothing. */
 void journal_close(struct journal *j);
 
-/* 0, or the -errno that keeps rows from being written now. Cheap: an atomic read. */
+/* 0, or the -errno that keeps rows from being written now: -ENOSPC at the ceiling that the
+ * options set. What is queued is written all the same. Cheap: atomic reads. */
 int journal_health(struct journal *j);
 
 /* Numbers that are never given out twice, also after kill -9 and power loss: a block is
@@ -495,6 +497,8 @@ struct journal_figures {
 	uint64_t conflicts; /* unresolved */
 	uint64_t queued, queued_bytes, commits, commit_ns_total, backpressure_waits;
 	uint64_t database_bytes;
+	/* used: by rows and object files, without room that is free for new ones */
+	uint64_t used_bytes, max_bytes;
 	int health;
 };
 

@@ -261,6 +261,7 @@ static int write_batch(struct journal *j, uint64_t from[NUMBER_KINDS],
 	}
 	for (int i = 0; i < TALLY_KINDS; i++)
 		atomic_fetch_add(&j->tally[i], t.n[i]);
+	used_count(j);
 	return 0;
 }
 

@@ -6,6 +6,7 @@
 #include "policy/identity.h"
 #include "policy/observe.h"
 #include "policy/rules_internal.h"
+#include "policy/rules_keep.h"
 #include "policy/rules_words.h"
 
 static const char file_mark[] = "\n# ---- the policy file, from its line 1 ----\n";
@@ -248,6 +249,7 @@ void rules_lookup(
 		.settle_ns = decided(&l, KEY_SETTLE)->settle_ns,
 		.checkpoint_ns = decided(&l, KEY_CHECKPOINT)->checkpoint_ns,
 		.durability = decided(&l, KEY_DURABILITY)->durability,
+		.keep = decided(&l, KEY_KEEP)->keep,
 	};
 }
 
@@ -302,6 +304,9 @@ static void put_value(struct buf *out, enum rule_key key, const struct rule *rul
 		break;
 	case KEY_DURABILITY:
 		buf_puts(out, rule_durability_name(rule->durability));
+		break;
+	case KEY_KEEP:
+		rules_keep_put(&rule->keep, out);
 		break;
 	case N_RULE_KEYS:
 		assert(false);

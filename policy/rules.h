@@ -39,12 +39,20 @@ enum rule_strategy {
  * close(2) answered for. */
 enum rule_durability { DURABILITY_PROCESS, DURABILITY_FSYNC, DURABILITY_CLOSE };
 
+/* For how long versions stay (V9); all 0: for ever. journal/gc.h has the meaning. */
+struct rule_keep {
+	int64_t age_ns;
+	uint64_t count, bytes;
+	bool every;
+};
+
 struct rule {
 	enum rule_mode mode;
 	enum rule_strategy strategy;
 	enum rule_durability durability;
 	const char *driver; /* STRATEGY_DRIVER: its name; borrowed from the rules */
 	int64_t ttl_ns, wait_ns, linger_ns, settle_ns, checkpoint_ns;
+	struct rule_keep keep;
 };
 
 /* A %driver line: what strategy=driver:NAME runs. Strings are borrowed from the rules. */

@@ -24,7 +24,7 @@ const char *rules_builtin_text(void)
 	       "\n"
 	       "# Everything is guarded; a stale change is refused.\n"
 	       "* mode=guard strategy=reject ttl=30s wait=2s linger=0 settle=250ms "
-	       "checkpoint=60s durability=fsync\n"
+	       "checkpoint=60s durability=fsync keep=90d\n"
 	       "\n"
 	       "# Logs: two writers' lines are both kept.\n"
 	       "*.log strategy=union\n"

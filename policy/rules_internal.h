@@ -16,6 +16,7 @@ enum rule_key {
 	KEY_SETTLE,
 	KEY_CHECKPOINT,
 	KEY_DURABILITY,
+	KEY_KEEP,
 	N_RULE_KEYS,
 };
 

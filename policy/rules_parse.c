@@ -2,6 +2,7 @@
 
 #include "policy/directives.h"
 #include "policy/rules_internal.h"
+#include "policy/rules_keep.h"
 #include "policy/rules_words.h"
 
 static const char *const key_names[N_RULE_KEYS] = {
@@ -13,6 +14,7 @@ static const char *const key_names[N_RULE_KEYS] = {
 	[KEY_SETTLE] = "settle",
 	[KEY_CHECKPOINT] = "checkpoint",
 	[KEY_DURABILITY] = "durability",
+	[KEY_KEEP] = "keep",
 };
 
 static const char *const mode_names[] = {
@@ -164,6 +166,8 @@ static int parse_attribute(
 		r = parse_strategy(at, line, value);
 	else if (i == KEY_DURABILITY)
 		r = parse_durability(at, line, value);
+	else if (i == KEY_KEEP)
+		r = rules_keep_parse(at, value, &line->values.keep);
 	else
 		r = parse_span(at, (enum rule_key)i, line, value);
 	if (r < 0)

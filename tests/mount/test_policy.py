@@ -366,7 +366,7 @@ def test_check_explains(workspace, alice):  # P3
     assert rows["strategy"][:2] == ["union", f"{POLICY}:5"]
     assert rows["ttl"] == ["5m", f"{POLICY}:2", "*.md ttl=5m"]
     assert rows["wait"][1].startswith("built-in:")
-    assert list(rows) == "mode strategy ttl wait linger settle checkpoint durability".split()
+    assert list(rows) == "mode strategy ttl wait linger settle checkpoint durability keep".split()
 
 
 def test_check_of_several_as_json(workspace, alice):  # P3

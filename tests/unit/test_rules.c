@@ -156,9 +156,21 @@ static const struct error_case {
 				 "append or frozen"},
 	{"a mood=guard", "line 1: unknown key \"mood\": did you mean \"mode\"?"},
 	{"a xyzxyz=1", "line 1: unknown key \"xyzxyz\": use mode, strategy, ttl, wait, "
-		       "linger, settle, checkpoint or durability"},
+		       "linger, settle, checkpoint, durability or keep"},
 	{"a durability=disk", "line 1: unknown durability \"disk\": use process, fsync or "
 			      "close"},
+	{"a keep=",
+		"line 1: nothing in \"\": keep=30d, keep=100, keep=64M, several of them "
+		"with commas, or keep=all"},
+	{"a keep=30m", "line 1: unknown unit in \"30m\": an age has h, d or w, a size K, M "
+		       "or G, a number of versions none"},
+	{"a keep=30d,14d", "line 1: said twice in \"30d,14d\": one age, one number and one "
+			   "size at most"},
+	{"a keep=all,5", "line 1: nothing goes with all: \"all,5\""},
+	{"a keep=5,every",
+		"line 1: every goes with an age: \"5,every\": only an age thins"},
+	{"a keep=0", "line 1: out of bounds: \"0\" (an age is 1h to 36500d, a number of "
+		     "versions 1 to 1000000000, a size 1K to 1048576G)"},
 	{"a mode", "line 1: no value for \"mode\": write key=value without blanks"},
 	{"a mode = pass", "line 1: no value for \"mode\": write key=value without blanks"},
 	{"a mode=", "line 1: unknown mode \"\": use guard, track, pass, append or frozen"},
@@ -219,6 +231,33 @@ static void test_errors(void) /* P1 */
 				 NULL),
 			-EINVAL);
 	}
+}
+
+static void test_keep(void) /* V9 */
+{
+	struct rules *r = parse("a keep=30d,100,64M,every\nb keep=5\nc keep=all\n"
+				"d keep=36h,3K\n");
+	struct rule_keep keep = lookup(r, "a", false).keep;
+	auto_buf out = {0};
+
+	CHECK_EQ(keep.age_ns, 30 * 24 * 3600 * NS_PER_S);
+	CHECK_EQ(keep.count, 100);
+	CHECK_EQ(keep.bytes, 64 << 20);
+	CHECK(keep.every);
+	keep = lookup(r, "b", false).keep;
+	CHECK(!keep.age_ns && keep.count == 5 && !keep.bytes && !keep.every);
+	keep = lookup(r, "c", false).keep;
+	CHECK(!keep.age_ns && !keep.count && !keep.bytes);
+	CHECK_EQ(lookup(r, "x", false).keep.age_ns, 90 * 24 * 3600 * NS_PER_S);
+	rules_explain(r, "a", 1, false, &out);
+	CHECK(strstr(out.data, "keep=30d,100,64M,every "));
+	buf_reset(&out);
+	rules_explain(r, "d", 1, false, &out);
+	CHECK(strstr(out.data, "keep=36h,3K "));
+	buf_reset(&out);
+	rules_explain(r, "c", 1, false, &out);
+	CHECK(strstr(out.data, "keep=all "));
+	rules_free(r);
 }
 
 static void test_bad_bytes(void)
@@ -376,19 +415,22 @@ static void test_explain(void) /* P3 */
 		"strategy=driver:x\n"
 		"wait=2s                 built-in line 4: * mode=guard strategy=reject "
 		"ttl=30s "
-		"wait=2s linger=0 settle=250ms checkpoint=60s durability=fsync\n"
+		"wait=2s linger=0 settle=250ms checkpoint=60s durability=fsync keep=90d\n"
 		"linger=0                built-in line 4: * mode=guard strategy=reject "
 		"ttl=30s "
-		"wait=2s linger=0 settle=250ms checkpoint=60s durability=fsync\n"
+		"wait=2s linger=0 settle=250ms checkpoint=60s durability=fsync keep=90d\n"
 		"settle=250ms            built-in line 4: * mode=guard strategy=reject "
 		"ttl=30s "
-		"wait=2s linger=0 settle=250ms checkpoint=60s durability=fsync\n"
+		"wait=2s linger=0 settle=250ms checkpoint=60s durability=fsync keep=90d\n"
 		"checkpoint=60s          built-in line 4: * mode=guard strategy=reject "
 		"ttl=30s "
-		"wait=2s linger=0 settle=250ms checkpoint=60s durability=fsync\n"
+		"wait=2s linger=0 settle=250ms checkpoint=60s durability=fsync keep=90d\n"
 		"durability=fsync        built-in line 4: * mode=guard strategy=reject "
 		"ttl=30s "
-		"wait=2s linger=0 settle=250ms checkpoint=60s durability=fsync\n");
+		"wait=2s linger=0 settle=250ms checkpoint=60s durability=fsync keep=90d\n"
+		"keep=90d                built-in line 4: * mode=guard strategy=reject "
+		"ttl=30s "
+		"wait=2s linger=0 settle=250ms checkpoint=60s durability=fsync keep=90d\n");
 	rules_text(r, &text);
 	CHECK(strncmp(text.data, rules_builtin_text(), strlen(rules_builtin_text())) == 0);
 	CHECK(strstr(text.data, "\n# mine\nsrc/** mode=track"));
@@ -488,6 +530,7 @@ int main(void)
 	test_patterns();
 	test_patterns_are_polynomial();
 	test_errors();
+	test_keep();
 	test_bad_bytes();
 	test_syntax();
 	test_last_match_wins_key_by_key();

@@ -14,7 +14,10 @@ import pytest
 
 from stomplib.workspace import octal_word
 
-TEXTS = {"README", "status", "me", "why", "writers", "leases", "log", "policy", "metrics", "fsck"}
+TEXTS = {"README", "status", "me", "why", "writers", "leases", "log", "policy", "metrics", "fsck"} | {
+    "gc",
+    "pins",
+}
 TABLES = {
     "status.json": "status",
     "me.json": "me",
@@ -25,6 +28,8 @@ TABLES = {
     "refusals.json": "refusals",
     "conflicts.json": "conflicts",
     "fsck.json": "fsck",
+    "gc.json": "gc",
+    "pins.json": "pins",
 }
 FOLDERS = {"history", "conflicts", "at", "since", "sets"}
 OTHERS = {"ctl", "conflicts.ndjson"}

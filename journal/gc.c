@@ -200,6 +200,8 @@ static int run_step(struct journal *j, void *ctx)
 	int64_t began_ns = clock_boot_ns(j->clock), took_ns;
 	int r, unlinked;
 
+	g->until_ns = began_ns + GC_STEP_MS * NS_PER_MS;
+
 	r = g->phase == PHASE_OBJECTS ? run_phase(g) : step_in_transaction(g);
 	if (r < 0)
 		return r;

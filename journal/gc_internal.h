@@ -10,6 +10,7 @@
 #include "journal/internal.h"
 
 enum {
+	GC_STEP_MS = 4,	      /* and begins no further row after that */
 	GC_CHUNK = 128,	      /* rows that a step looks at */
 	GC_UNLINKS_MAX = 128, /* object files whose rows are gone, files not yet */
 	GC_CHAIN_MAX = 256,   /* contents below one that are freed at once */
@@ -61,6 +62,7 @@ struct gc {
 	struct gc_path at;
 	struct gc_sums sums;
 	/* of the step that runs */
+	int64_t until_ns;
 	struct tally tally;
 	struct gc_pin *pins;
 	size_t n_pins;

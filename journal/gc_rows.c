@@ -271,22 +271,27 @@ static bool keeps_all(const struct keep *k)
 	return !k->age_ns && !k->count && !k->bytes;
 }
 
+static bool is_late(const struct gc *g)
+{
+	return clock_boot_ns(g->j->clock) > g->until_ns;
+}
+
 /* Of the path at hand; *left: how many more rows this step may look at. */
 static int walk(struct gc *g, size_t *left)
 {
 	struct gc_path *p = &g->at;
 	struct gc_row rows[GC_CHUNK + 1];
-	size_t n = *left, got = 0;
+	size_t n = *left, got = 0, done = 0;
 	int r;
 
 	p->all_held = false;
 	r = load_cuts(g) ?: load_held(g) ?: fetch(g, rows, n, &got);
-	for (size_t i = 0; i < got && i < n && !r; i++)
-		r = look_at_row(g, &rows[i], i + 1 == got);
+	for (; done < got && done < n && !r && (done == 0 || !is_late(g)); done++)
+		r = look_at_row(g, &rows[done], done + 1 == got);
 	if (r)
 		return r;
-	*left -= got < n ? got : n;
-	if (got <= n)
+	*left -= done;
+	if (done == got)
 		p->id = 0; /* that was all of it */
 	return 0;
 }
@@ -308,7 +313,7 @@ int gc_rows_step(struct gc *g)
 			g->at.id = 0;
 		else if (left > 0)
 			r = walk(g, &left);
-		if (gc_objects_full(g))
+		if (gc_objects_full(g) || is_late(g))
 			break;
 	}
 	return r ?: 1;

@@ -1,4 +1,7 @@
-"""Retention: keep=, stomp gc, stomp pin, the ceiling of the history (V7, V9)."""
+"""Retention: keep=, stomp gc, stomp pin, the ceiling of the history (V7, V9).
+
+A longer run under load and kill -9:
+STOMP_GC_ROUNDS=50 pytest --timeout 900 tests/mount/test_gc.py -k kill_9"""
 
 import json
 import os
@@ -220,7 +223,7 @@ class Churn:
 def test_under_load_and_kill_9(keeping):  # V4, V9
     workspace, alice = keeping("* keep=2\n")
     total = 0
-    for _ in range(3):
+    for _ in range(int(os.environ.get("STOMP_GC_ROUNDS", "3"))):
         churn = Churn(workspace)
         total += sum(gc(workspace)["versions"] for _ in range(4))
         workspace.ctl("gc")

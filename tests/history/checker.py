@@ -49,6 +49,7 @@ class Run:
         self.clients = {}
         self.faults = Counter()
         self.operations = defaultdict(list)
+        self.initial = dict.fromkeys(self.registers, INITIAL)
         self.problems = []
 
     # ---- clients
@@ -107,8 +108,14 @@ class Run:
 
     def go(self, seconds):
         self.workspace.mount()
+        self.disturb(seconds)
+        self.judge()
+        self.workspace.umount()
+
+    def disturb(self, seconds, kills=True):
+        """The clients at work, and the faults; kills: the daemon's too."""
         faults = [self.pause_client, self.kill_client, self.pause_daemon, self.break_lease]
-        faults = faults * 3 + [self.kill_daemon]
+        faults = faults * 3 + [self.kill_daemon] * kills
         for name in self.names:
             self.start(name)
         end = time.monotonic() + seconds
@@ -122,8 +129,6 @@ class Run:
             for name in self.names:
                 self.signal(name, signal.SIGKILL)
                 self.clients[name].wait(timeout=30)
-        self.judge()
-        self.workspace.umount()
 
     # ---- judging
 
@@ -149,7 +154,8 @@ class Run:
             last = (self.workspace.path / path).read_bytes().decode().strip()
             final = {"id": "last", "client": "judge", "kind": "read", "path": path,
                      "value": last, "from": now, "to": time.monotonic_ns(), "outcome": "ok"}
-            told = problems_of(self.operations[path] + [final], INITIAL)
+            told = problems_of(self.operations[path] + [final], self.initial[path])
+            self.initial[path] = last
             rows = self.workspace.log(path)
             told += epochs_go_back([(r["number"], r["writer"], r["epoch"]) for r in rows])
             refused = {o["value"] for o in self.operations[path] if o["outcome"] == "refused"}

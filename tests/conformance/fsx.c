@@ -47,6 +47,17 @@ const char *fsx_name(enum fsx_op op)
 	return names[op];
 }
 
+int fsx_file_name(const char *dir, int number, char *path, size_t room)
+{
+	static const char *const kinds[] = {
+		"file0", "other0", "file1", "other1", "temporary"};
+
+	if (number >= (int)(sizeof(kinds) / sizeof(*kinds)))
+		return -1;
+	snprintf(path, room, "%s/%s", dir, kinds[number]);
+	return 0;
+}
+
 /* ---- telling ---- */
 
 static int wrong(struct run *r, const char *call, long got, long want)

@@ -56,6 +56,9 @@ struct fsx_counts {
 /* The name of an operation in lists and reports. */
 const char *fsx_name(enum fsx_op op);
 
+/* The names that a run in dir uses, by number; -1: there are no more. */
+int fsx_file_name(const char *dir, int number, char *path, size_t room);
+
 /* Run n steps in the folder dir, which has to be empty. counts may be NULL. */
 int fsx_run(
 	const char *dir, const struct fsx_step *steps, size_t n, struct fsx_counts *counts);

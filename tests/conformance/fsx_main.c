@@ -166,6 +166,7 @@ static int read_log(struct program *p)
 static bool fails(const struct program *p, const struct fsx_step *steps, size_t n)
 {
 	pid_t child = fork();
+	char leftover[4096];
 	int status;
 
 	if (child == 0) {
@@ -173,7 +174,11 @@ static bool fails(const struct program *p, const struct fsx_step *steps, size_t 
 			_exit(FSX_WRONG);
 		_exit(fsx_run(p->dir, steps, n, NULL));
 	}
-	return child > 0 && waitpid(child, &status, 0) == child && status != 0;
+	if (child < 0 || waitpid(child, &status, 0) != child || status == 0)
+		return false;
+	for (int i = 0; fsx_file_name(p->dir, i, leftover, sizeof(leftover)) == 0; i++)
+		unlink(leftover); /* a signal left it */
+	return true;
 }
 
 /* Leave out ever smaller parts as long as what remains still fails. */
@@ -276,7 +281,8 @@ int main(int argc, char **argv)
 	/* Written first: it is there also after a signal. */
 	if (p.log && write_log(p.log, p.steps, p.n_steps) < 0)
 		return EXIT_USAGE;
-	r = fsx_run(p.dir, p.steps, p.n_steps, &counts);
+	r = p.shrink ? fails(&p, p.steps, p.n_steps)
+		     : fsx_run(p.dir, p.steps, p.n_steps, &counts);
 	if (r != 0 && p.shrink) {
 		shrink(&p);
 		fprintf(stderr, "%zu steps are left\n", p.n_steps);

@@ -525,6 +525,28 @@ static int rename_guarded(struct rename *rn)
 	return r ? r : durable_rename(rn, &rule);
 }
 
+static bool replaces_special(const struct rename *rn)
+{
+	return is_guardable(rn->from.inode) && rn->to.inode &&
+	       !is_guardable(rn->to.inode) && !S_ISDIR(rn->to.inode->type) &&
+	       !(rn->flags & RENAME_EXCHANGE);
+}
+
+/* A pipe, socket or device has no history of its own, the name it goes from has (V3): as
+ * if nothing were there. */
+static int rename_onto_special(struct rename *rn)
+{
+	struct inode *special = rn->to.inode;
+	int r;
+
+	rn->to.inode = NULL;
+	r = rename_guarded(rn);
+	rn->to.inode = special;
+	if (r == 0 && !rn->deferred)
+		inode_link_remove(rn->ws, special, rn->to.parent, rn->to.name);
+	return r;
+}
+
 static int rename_checked(struct rename *rn)
 {
 	if (!rn->from.inode)
@@ -535,6 +557,8 @@ static int rename_checked(struct rename *rn)
 		return -ENOENT;
 	if (rn->from.inode == rn->to.inode) /* two names of one file: POSIX does nothing */
 		return rename_backing(rn);
+	if (replaces_special(rn))
+		return rename_onto_special(rn);
 	if (!is_guardable(rn->from.inode) || (rn->to.inode && !is_guardable(rn->to.inode)))
 		return rename_unguarded(rn);
 	return rename_guarded(rn);

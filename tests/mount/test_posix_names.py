@@ -325,3 +325,18 @@ def test_a_path_deeper_than_path_max(tree):
     assert os.listdir(fd) == ["f"]
     os.unlink("f", dir_fd=fd)
     os.close(fd)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda p: os.mknod(p, stat.S_IFSOCK | 0o600)])
+def test_a_file_renamed_onto_a_pipe_or_socket_goes_on(tree, make):  # V3
+    a, b = tree / "a", tree / "b"
+    for text in ("first", "second"):
+        a.write_text(text)
+        os.rename(a, b)
+        os.rename(b, a)
+        make(b)
+        os.rename(a, b)
+        assert b.read_text() == text
+        os.rename(b, a)
+        assert not b.exists() and a.read_text() == text
+        os.unlink(a)

@@ -122,12 +122,13 @@ static int prepare_file(int fd)
 			return -EPROTO;
 		/* A crash may have come between the header and the rest. */
 	}
-	r = posix_fallocate(fd, 0, FILE_BYTES);
-	if (r)
-		return -r;
-	if (st.st_size == 0 && pwrite(fd, &want, sizeof(want), 0) != sizeof(want))
-		return errno ? -errno : -EIO;
-	return fsync(fd) < 0 ? -errno : 0;
+	r = -posix_fallocate(fd, 0, FILE_BYTES);
+	if (!r && st.st_size == 0 && pwrite(fd, &want, sizeof(want), 0) != sizeof(want))
+		r = errno ? -errno : -EIO;
+	/* Half of a new one would be taken for another format when there is room again. */
+	if (r && st.st_size == 0)
+		(void)!ftruncate(fd, 0);
+	return r ?: fsync(fd) < 0 ? -errno : 0;
 }
 
 /* A record that was begun and not ended: 1, and how many units it has. */

@@ -373,12 +373,14 @@ static int prepare(int fd)
 			have.bytes != want.bytes))
 		return -EPROTO;
 	/* All of it at once: a full disk cannot make a store fail. */
-	r = posix_fallocate(fd, 0, FILE_BYTES);
-	if (r)
-		return -r;
-	if (st.st_size == 0 && pwrite(fd, &want, sizeof(want), 0) != sizeof(want))
-		return errno ? -errno : -EIO;
-	return 0;
+	r = -posix_fallocate(fd, 0, FILE_BYTES);
+	if (!r && st.st_size == 0 && pwrite(fd, &want, sizeof(want), 0) != sizeof(want))
+		r = errno ? -errno : -EIO;
+	/* Half of a new one is none: it holds room, and would be taken for another format.
+	 */
+	if (r && st.st_size == 0)
+		(void)!ftruncate(fd, 0);
+	return r;
 }
 
 int ring_open(struct ring **out, int dirfd)

@@ -94,6 +94,15 @@ static bool is_selected(const struct histories *h, uint64_t seq)
 	return false;
 }
 
+static bool has_flag(const struct version_entry *v, const char *name)
+{
+	for (size_t i = 0; v->flags && i < json_object_array_length(v->flags); i++)
+		if (!strcmp(json_object_get_string(json_object_array_get_idx(v->flags, i)),
+			    name))
+			return true;
+	return false;
+}
+
 static void read_step(struct histories *h, const struct version_entry *v, const char *path,
 	struct step *step)
 {
@@ -112,6 +121,7 @@ static void read_step(struct histories *h, const struct version_entry *v, const 
 		.other = other,
 		.other_number = v->from_number,
 		.selected = is_selected(h, v->seq),
+		.gap = has_flag(v, "gap"),
 		.after =
 			{
 				.exists = !is_gone(v->kind),

@@ -17,6 +17,7 @@ struct step {
 	const char *other;	   /* the other path of a rename, or NULL */
 	uint64_t other_number;
 	bool selected;
+	bool gap; /* versions before it were collected: whose work it holds is not known */
 	struct node after;
 };
 

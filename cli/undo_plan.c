@@ -253,6 +253,14 @@ static bool before_first(const struct step *first, struct node *before)
 	       (strcmp(first->kind, "write") == 0 && !first->base);
 }
 
+static bool has_gap(const struct run *run)
+{
+	for (size_t i = run->begin; i < run->end; i++)
+		if (run->l->steps[i]->gap)
+			return true;
+	return false;
+}
+
 static int reverse(struct undo_plan *p, const struct lineage *l, struct undo_file *f)
 {
 	size_t end = l->n;
@@ -271,7 +279,12 @@ static int reverse(struct undo_plan *p, const struct lineage *l, struct undo_fil
 			end--;
 		run.begin = end;
 		run.after = l->steps[run.end - 1]->after;
-		if (end > 0)
+		/* What was collected before one of them may have been others' work. */
+		if (has_gap(&run))
+			f->reason =
+				"versions before it were collected (keep=), and what was "
+				"there is not known any more";
+		else if (end > 0)
 			run.before = l->steps[end - 1]->after;
 		else if (!before_first(l->steps[0], &run.before))
 			f->reason = "what was there before is not known any more";

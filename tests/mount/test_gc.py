@@ -192,6 +192,33 @@ def test_what_a_writer_knew_is_not_guessed(keeping, writer):  # S4, V9
     assert alice.readfile("f").startswith(b"fourth\n")
 
 
+def test_undo_does_not_take_others_work_for_its_own(keeping, writer):  # V9
+    workspace, alice = keeping("* keep=2\n")
+    bob = writer("bob")
+    text = [b"line %d\n" % i for i in range(12)]
+
+    def change(who, line, put):
+        text[line] = put
+        workspace.settle(3)
+        who.readfile("f")
+        workspace.settle(3)
+        who.writefile("f", b"".join(text))
+        workspace.ctl("checkpoint")
+
+    alice.writefile("f", b"".join(text))
+    change(alice, 0, b"alice\n")
+    workspace.ctl("checkpoint")
+    stomp(workspace, "pin", "first", "f")
+    change(alice, 2, b"alice's, collected\n")
+    change(bob, 6, b"bob's\n")
+    change(alice, 11, b"alice's last\n")
+    assert gc(workspace)["versions"] >= 1
+    assert numbers(workspace, "f") == [5, 4, 2]
+    said = stomp(workspace, "undo", "bob", code=NO)
+    assert "were collected" in said
+    assert alice.readfile("f") == b"".join(text)
+
+
 class Churn:
     """Writers of their own files, through the kernel, until told to stop."""
 

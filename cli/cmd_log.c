@@ -9,7 +9,6 @@
 #include "cli/table.h"
 #include "cli/versions.h"
 #include "cli/words.h"
-
 enum { OPT_WRITER, OPT_N, OPT_JSON, OPT_SETS, OPT_SET };
 
 static const struct option_spec options[] = {
@@ -30,7 +29,7 @@ static const struct command_spec spec = {
 		 "newest\n"
 		 "changes below it, out of the workspace's newest 200, and where one "
 		 "command was\n"
-		 "refused many files.",
+		 "refused many files. With --set: what the set changed, at PATH or below.",
 	.example =
 		"  stomp log src/a.c              # then: stomp diff src/a.c@2 src/a.c@3\n"
 		"  stomp log --writer alice -n 5\n"
@@ -41,16 +40,27 @@ static const struct command_spec spec = {
 };
 
 struct filter {
-	const char *below;  /* only this path and what is below it, as JSON spells it */
-	const char *writer; /* or NULL */
-	uint64_t limit;	    /* 0: none */
+	const char *below;    /* only this path and what is below it, as JSON spells it */
+	const char *relative; /* the same as bytes */
+	const char *writer;   /* or NULL */
+	uint64_t limit;	      /* 0: none */
 };
 
+static bool is_below(const char *path, const char *folder)
+{
+	size_t n = strlen(folder);
+
+	return strncmp(path, folder, n) == 0 && (!path[n] || path[n] == '/');
+}
+
+/* Below the path by the name of then, or by that of now where a folder was renamed. */
 static bool passes(const struct filter *f, const struct version_entry *v)
 {
-	size_t n = f->below ? strlen(f->below) : 0;
+	const char *now = json_text(v->json, "now", NULL);
+	auto_free char *name = now ? word_unescape(now) : NULL;
 
-	if (n && (strncmp(v->path, f->below, n) != 0 || (v->path[n] && v->path[n] != '/')))
+	if (f->below && !is_below(v->path, f->below) &&
+		!(name && f->relative && is_below(name, f->relative)))
 		return false;
 	return !f->writer || (v->writer && strcmp(v->writer, f->writer) == 0);
 }
@@ -308,6 +318,11 @@ int cmd_log(int argc, char **argv)
 		r = read_set(&ws, o.values[OPT_SET], &text, &list);
 		if (r != STOMP_DONE)
 			return r;
+		if (relative && *relative) {
+			json_put_name(&name, relative);
+			f.below = name.data;
+			f.relative = relative;
+		}
 	} else {
 		r = read_log(&ws, relative, &f, &name, &text, &list);
 		if (r < 0)

@@ -20,6 +20,7 @@ struct histories {
 	struct buf selected;  /* of struct selected, by seq once complete */
 	struct buf paths;     /* of const char *, sorted, each once */
 	struct buf timelines; /* of struct timeline * */
+	struct buf moves;     /* of struct folder_move */
 	bool any_set;
 };
 
@@ -393,10 +394,29 @@ static int select_row(struct histories *h, const struct version_entry *v)
 	return buf_failed(&h->selected) ? -ENOMEM : 0;
 }
 
+static int select_move(struct histories *h, struct json_object *row)
+{
+	const char *from = histories_keep(h, word_unescape(json_text(row, "from", "")));
+	const char *to = histories_keep(h, word_unescape(json_text(row, "to", "")));
+	const char *now = json_text(row, "now", NULL);
+	struct folder_move one = {
+		.seq = (uint64_t)json_number(row, "seq", 0), .from = from, .to = to};
+
+	one.now = now ? histories_keep(h, word_unescape(now)) : to;
+	if (!from || !to || !one.now)
+		return -ENOMEM;
+	if (h->selection->since_ns && row_time_ns(row) < h->selection->since_ns)
+		return 0;
+	if (is_wanted(h->selection, from, one.now))
+		buf_append(&h->moves, &one, sizeof(one));
+	return buf_failed(&h->moves) ? -ENOMEM : 0;
+}
+
 static int select_set(struct histories *h, uint64_t id)
 {
 	auto_versions list = {0};
 	auto_buf name = {0}, text = {0};
+	struct json_object *moves;
 	int r;
 
 	buf_printf(&name, "sets/%llu.json", (unsigned long long)id);
@@ -408,6 +428,9 @@ static int select_set(struct histories *h, uint64_t id)
 	h->any_set |= r == 0;
 	for (size_t i = 0; r == 0 && i < list.n; i++)
 		r = select_row(h, &list.entries[i]);
+	moves = json_list(list.json, "moves");
+	for (size_t i = 0; r == 0 && moves && i < json_object_array_length(moves); i++)
+		r = select_move(h, json_object_array_get_idx(moves, i));
 	return r;
 }
 
@@ -500,6 +523,7 @@ struct histories *histories_free(struct histories *h)
 	buf_done(&h->selected);
 	buf_done(&h->paths);
 	buf_done(&h->timelines);
+	buf_done(&h->moves);
 	free(h);
 	return NULL;
 }
@@ -508,6 +532,12 @@ size_t histories_paths(const struct histories *h, const char *const **paths)
 {
 	*paths = (const void *)h->paths.data;
 	return h->paths.len / sizeof(**paths);
+}
+
+size_t histories_moves(const struct histories *h, const struct folder_move **moves)
+{
+	*moves = (const void *)h->moves.data;
+	return h->moves.len / sizeof(**moves);
 }
 
 size_t histories_n_selected(const struct histories *h)

@@ -36,6 +36,12 @@ struct lineage {
 	size_t n;
 };
 
+/* A folder that was renamed. */
+struct folder_move {
+	uint64_t seq;
+	const char *from, *to, *now; /* to as it is called by now */
+};
+
 struct histories;
 
 /* The versions that are selected; *out is the caller's, also after an error. Errors as
@@ -46,6 +52,8 @@ struct histories *histories_free(struct histories *h);
 
 /* The paths that the selected versions are at by now, each once. */
 size_t histories_paths(const struct histories *h, const char *const **paths);
+/* The renames of folders that are selected. */
+size_t histories_moves(const struct histories *h, const struct folder_move **moves);
 size_t histories_n_selected(const struct histories *h);
 
 /* The file that is, or was, at path. l is the caller's to free with lineage_done(). */

@@ -326,9 +326,17 @@ static int add_file(struct undo_plan *p, const char *path)
 	return r < 0 ? r : buf_failed(&p->files) ? -ENOMEM : 0;
 }
 
+static bool is_folder_move(const struct undo_file *f)
+{
+	return f->from.exists && f->to.exists && f->to.type == NODE_FOLDER &&
+	       strcmp(f->from.path, f->to.path) != 0;
+}
+
 /* Folders to be made first, from above; folders to be removed last, from below. */
 static int rank(const struct undo_file *f)
 {
+	if (is_folder_move(f))
+		return 2; /* once all below has been done, before what it is in goes */
 	if (f->to.exists && f->to.type == NODE_FOLDER)
 		return 0;
 	if (f->from.exists && f->from.type == NODE_FOLDER)
@@ -392,8 +400,9 @@ static bool is_removed(const struct undo_plan *p, const char *folder, const char
 		const struct undo_file *f = file_at(p, i);
 
 		if (!f->reason && f->from.exists && !buf_failed(&path) &&
-			strcmp(f->from.path, path.data) == 0)
-			return !f->to.exists || strcmp(f->to.path, f->from.path) != 0;
+			strcmp(f->from.path, path.data) == 0 &&
+			(!f->to.exists || strcmp(f->to.path, f->from.path) != 0))
+			return true;
 	}
 	return false;
 }
@@ -440,6 +449,101 @@ static void check_together(struct undo_plan *p)
 	}
 }
 
+/* ---- folders that were renamed ---- */
+
+static bool overlap(const char *a, const char *b)
+{
+	size_t n_a = strlen(a), n_b = strlen(b), n = n_a < n_b ? n_a : n_b;
+
+	return memcmp(a, b, n) == 0 && (n_a == n_b || (n_a < n_b ? b[n] : a[n]) == '/');
+}
+
+/* Can it be told apart from the other renames? Else their order would matter. */
+static bool stands_alone(
+	const struct folder_move *all, size_t n, const struct folder_move *m)
+{
+	for (size_t i = 0; i < n; i++)
+		if (&all[i] != m &&
+			(overlap(all[i].now, m->now) || overlap(all[i].now, m->from) ||
+				overlap(all[i].from, m->now) ||
+				overlap(all[i].from, m->from)))
+			return false;
+	return strcmp(m->now, m->to) == 0;
+}
+
+static bool is_folder_removed(const struct undo_plan *p, const char *path)
+{
+	for (size_t i = 0; i < n_files(p); i++)
+		if (strcmp(file_at(p, i)->from.path, path) == 0 &&
+			!file_at(p, i)->to.exists)
+			return true;
+	return false;
+}
+
+static int add_moves(struct undo_plan *p)
+{
+	const struct folder_move *all;
+	size_t n = histories_moves(p->h, &all);
+
+	for (size_t i = 0; i < n; i++) {
+		const struct folder_move *m = &all[i];
+		struct undo_file f = {0};
+		struct stat st;
+
+		/* Back already, gone since, or what made it is undone as well. */
+		if (strcmp(m->now, m->from) == 0 || !lstat_at(p, m->now, &st) ||
+			!S_ISDIR(st.st_mode) || is_folder_removed(p, m->now))
+			continue;
+		f.from = f.to = (struct node){
+			.exists = true,
+			.type = NODE_FOLDER,
+			.path = m->now,
+			.mode = st.st_mode & 07777,
+			.uid = st.st_uid,
+			.gid = st.st_gid,
+		};
+		f.to.path = m->from;
+		if (!stands_alone(all, n, m))
+			f.reason = "it, or a folder that it is or was in, was renamed more "
+				   "than once";
+		buf_append(&p->files, &f, sizeof(f));
+	}
+	return buf_failed(&p->files) ? -ENOMEM : 0;
+}
+
+static void put_quoted(struct buf *b, const char *path)
+{
+	buf_putc(b, '\'');
+	for (; *path; path++)
+		if (*path == '\'')
+			buf_puts(b, "'\\''");
+		else
+			buf_putc(b, *path);
+	buf_putc(b, '\'');
+}
+
+/* What is refused of a rename can be done by hand. */
+static void say_by_hand(struct undo_plan *p)
+{
+	for (size_t i = 0; i < n_files(p); i++) {
+		struct undo_file *f = file_at(p, i);
+		auto_buf reason = {0}, command = {0};
+
+		if (!f->reason || !is_folder_move(f))
+			continue;
+		buf_puts(&command, "mv ");
+		put_quoted(&command, f->from.path);
+		buf_putc(&command, ' ');
+		put_quoted(&command, f->to.path);
+		buf_printf(&reason,
+			"the folder keeps the name it was given: %s; by hand: ", f->reason);
+		buf_put_name(&reason, command.data ?: "", command.len);
+		if (!buf_failed(&reason))
+			f->reason =
+				histories_keep(p->h, buf_take(&reason, NULL)) ?: f->reason;
+	}
+}
+
 int undo_plan_new(const struct workspace *ws, const struct selection *selection,
 	struct undo_plan **plan)
 {
@@ -456,11 +560,14 @@ int undo_plan_new(const struct workspace *ws, const struct selection *selection,
 	n = r == 0 ? histories_paths(p->h, &paths) : 0;
 	for (size_t i = 0; i < n && r == 0; i++)
 		r = add_file(p, paths[i]);
+	if (r == 0)
+		r = add_moves(p);
 	if (r < 0)
 		return r;
 	if (p->files.len)
 		qsort(p->files.data, n_files(p), sizeof(struct undo_file), by_order);
 	check_together(p);
+	say_by_hand(p);
 	return 0;
 }
 

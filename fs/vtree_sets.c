@@ -18,6 +18,7 @@ enum { SET_COMMANDS_MAX = 20, SETS_LISTED = 200, SETS_IN_JSON = 2000 };
 /* A row of vmoves. */
 struct move {
 	uint64_t seq, set_id;
+	int64_t time_ns;
 	size_t from, from_len, to, to_len; /* places in the text */
 };
 
@@ -267,12 +268,13 @@ void vdoc_set(const struct vreader *reader, struct buf *out)
 		buf_printf(out, "The set cannot be read now: %s.\n", strerrordesc_np(-e));
 }
 
-static int add_move(uint64_t seq, uint64_t set_id, const char *from, size_t from_len,
-	const char *to, size_t to_len, void *ctx)
+static int add_move(uint64_t seq, uint64_t set_id, int64_t time_ns, const char *from,
+	size_t from_len, const char *to, size_t to_len, void *ctx)
 {
 	struct vmoves *m = ctx;
 	struct move move = {.seq = seq,
 		.set_id = set_id,
+		.time_ns = time_ns,
 		.from = m->text.len,
 		.from_len = from_len,
 		.to = m->text.len + from_len,
@@ -373,6 +375,9 @@ static void put_moves(const struct vmoves *m, uint64_t set_id, struct json_rows 
 		json_number(rows->out, "seq", move.seq);
 		json_word(rows->out, "from", m->text.data + move.from, move.from_len);
 		json_word(rows->out, "to", m->text.data + move.to, move.to_len);
+		json_one_now(
+			rows->out, "now", m, move.seq, m->text.data + move.to, move.to_len);
+		json_time(rows->out, "time", move.time_ns);
 		buf_putc(rows->out, '}');
 	}
 }

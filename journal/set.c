@@ -180,9 +180,9 @@ int journal_moves(struct journal *j, uint64_t after_seq, move_fn *fn, void *ctx)
 		return r;
 	bind_int(s, 1, seq_bound(after_seq));
 	while ((r = db_step(p.db, s)) == 1) {
-		r = fn(column_int(s, 0), column_int(s, 3), sqlite3_column_blob(s, 1),
-			(size_t)sqlite3_column_bytes(s, 1), sqlite3_column_blob(s, 2),
-			(size_t)sqlite3_column_bytes(s, 2), ctx);
+		r = fn(column_int(s, 0), column_int(s, 3), sqlite3_column_int64(s, 4),
+			sqlite3_column_blob(s, 1), (size_t)sqlite3_column_bytes(s, 1),
+			sqlite3_column_blob(s, 2), (size_t)sqlite3_column_bytes(s, 2), ctx);
 		if (r)
 			return r;
 	}

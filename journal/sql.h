@@ -126,7 +126,7 @@
 	X(MOVE_ADD,                                                                        \
 		"INSERT INTO folder_move (seq, time_ns, from_path, to_path, author_id,"    \
 		" set_id) VALUES (?1, ?2, ?3, ?4, ?5, ?6)")                                \
-	X(MOVE_AFTER, "SELECT seq, from_path, to_path, set_id FROM folder_move"            \
+	X(MOVE_AFTER, "SELECT seq, from_path, to_path, set_id, time_ns FROM folder_move"   \
 		      " WHERE seq > ?1 ORDER BY seq, id")                                  \
 	X(SET_OPEN_BY, "SELECT id FROM change_set WHERE state = 1 AND author_id = ?1")     \
 	X(SET_FIND, "SELECT id, last_seq, last_ns FROM change_set WHERE writer_id = ?1"    \

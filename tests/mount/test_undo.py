@@ -165,6 +165,77 @@ def test_a_rename_is_taken_back_and_later_edits_go_with_it(workspace, alice, bob
     assert bob.readfile("f") == LINES.replace(b"line 20\n", b"line 20 by bob\n")
 
 
+def test_a_renamed_folder_has_its_name_back_and_all_that_is_in_it(workspace, alice, bob):
+    bob.mkdir("src")
+    bob.mkdir("src/deep")
+    bob.writefile("src/deep/f", LINES)
+    settled(workspace)
+    edit(alice, "src/deep/f", b"line 3\n", b"line 3 by alice\n")
+    alice.rename("src", "lib")
+    alice.mkdir("top")
+    alice.rename("lib/deep", "top/deep")
+    id = newest_set(workspace, "alice")
+    assert b"by hand: mv 'top/deep' 'lib/deep'" in stomp(
+        workspace, "undo", id, check=False
+    ).stderr  # two renames that mix: all or none
+    assert (workspace / "top/deep/f").exists()
+    alice.rename("top/deep", "lib/deep")
+    alice.rmdir("top")
+    bob.writefile("lib/new", b"by bob\n")
+    other = writer_of_one_rename(workspace)
+    assert b"rename" in stomp(workspace, "undo", other, "--dry-run").stdout
+    stomp(workspace, "undo", other)
+    assert sorted(os.listdir(workspace / "lib")) == ["deep", "new"]
+    assert not (workspace / "lob").exists()
+    stomp(workspace, "undo", newest_set(workspace, "carol"))
+    assert sorted(os.listdir(workspace / "lob")) == ["deep", "new"]
+
+
+def writer_of_one_rename(workspace):
+    workspace.run_as("dora", "mv", "lib", "lob")
+    return newest_set(workspace, "dora")
+
+
+def test_a_folder_that_cannot_have_its_name_back_is_named_with_the_way_by_hand(
+    workspace, alice, bob
+):
+    bob.mkdir("old")
+    bob.writefile("old/in", b"in\n")
+    settled(workspace)
+    alice.rename("old", "it's")
+    alice.writefile("other", b"1\n")
+    bob.mkdir("old")
+    done = stomp(workspace, "undo", "alice", check=False)
+    assert done.returncode == 1 and (workspace / "other").exists()
+    assert b"it's: the folder keeps the name" in done.stderr
+    assert b"by hand: mv 'it'\\''s' 'old'" in done.stderr
+    stomp(workspace, "undo", "alice", "--partial", check=False)
+    assert not (workspace / "other").exists() and (workspace / "it's/in").exists()
+
+
+def test_into_a_folder_of_its_own_and_out_again(workspace, alice, bob):
+    bob.mkdir("a")
+    bob.writefile("a/in", b"in\n")
+    settled(workspace)
+    before = snapshot(workspace)
+    alice.mkdir("made")
+    alice.rename("a", "made/a")
+    stomp(workspace, "undo", "alice")
+    assert snapshot(workspace) == before
+
+
+def test_the_log_of_a_set_can_be_of_a_path(workspace, alice):
+    alice.mkdir("d")
+    alice.writefile("d/a", b"1\n")
+    alice.writefile("b", b"1\n")
+    alice.rename("d", "e")
+    id = newest_set(workspace, "alice")
+    for path in ("d", "e"):
+        rows = json.loads(stomp(workspace, "log", "--set", id, path, "--json").stdout)
+        assert {row["path"] for row in rows["versions"]} == {"d", "d/a"}
+    assert b"b" not in stomp(workspace, "log", "--set", id, "e/a").stdout.split()
+
+
 def test_a_file_is_followed_through_others_renames(workspace, alice, bob):
     bob.mkdir("src")
     bob.writefile("src/f", LINES)

@@ -67,6 +67,26 @@ static void count_content(struct gc *g, const struct content_meta *m)
 	g->sums.bytes += stored;
 }
 
+/* What packing it saved was counted when that was done: of all its contents together. */
+static int drop_segment(struct gc *g, int64_t id)
+{
+	auto_stmt *s = NULL;
+	uint64_t saved;
+	int r = db_stmt(g->j->db, STMT_GC_SEGMENT_SAVED, &s);
+
+	if (r)
+		return r;
+	bind_int(s, 1, (uint64_t)id);
+	r = db_step(g->j->db, s);
+	if (r <= 0)
+		return r;
+	saved = column_int(s, 0);
+	sqlite3_reset(s);
+	g->tally.n[TALLY_STORED_BYTES] += saved;
+	g->sums.bytes -= saved;
+	return ask(g, STMT_GC_SEGMENT_DROP, id);
+}
+
 static int drop(struct gc *g, int64_t id, const struct content_meta *m)
 {
 	int r = gc_point(g) ?: ask(g, STMT_GC_CONTENT_DROP, id);
@@ -74,7 +94,7 @@ static int drop(struct gc *g, int64_t id, const struct content_meta *m)
 	if (!r && m->segment_id) {
 		r = ask(g, STMT_GC_SEGMENT_USED, m->segment_id);
 		if (r == 0)
-			r = ask(g, STMT_GC_SEGMENT_DROP, m->segment_id);
+			r = drop_segment(g, m->segment_id);
 	}
 	if (r < 0)
 		return r;

@@ -183,6 +183,7 @@
 		" OR EXISTS (SELECT 1 FROM content WHERE base_id = c.id)"                  \
 		" FROM content c WHERE c.id > ?1 ORDER BY c.id LIMIT ?2")                  \
 	X(GC_SEGMENT_USED, "SELECT 1 FROM content WHERE segment_id = ?1 LIMIT 1")          \
+	X(GC_SEGMENT_SAVED, "SELECT size - length(data) FROM segment WHERE id = ?1")       \
 	X(GC_SEGMENT_DROP, "DELETE FROM segment WHERE id = ?1")                            \
 	X(GC_OBJECT_USED,                                                                  \
 		"SELECT 1 FROM content WHERE base_id IS NULL AND hash = ?1 AND copy = ?2"  \

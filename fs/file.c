@@ -55,13 +55,19 @@ void file_end(struct workspace *ws, struct file *f)
 	file_put(ws, f);
 }
 
+/* A folder removed and made anew may get its old number: it is another place. */
+static uint64_t place_of(const struct inode *folder)
+{
+	return folder->dev ^ folder->born;
+}
+
 /* The inode's lock is held. */
 static struct file *file_first_of(struct workspace *ws, struct inode *inode)
 {
 	struct file *f = NULL;
 
 	if (inode->links)
-		f = lineages_take(&ws->lineages, inode->links->parent->dev,
+		f = lineages_take(&ws->lineages, place_of(inode->links->parent),
 			inode->links->parent->ino, inode->links->name);
 	if (!f && file_new(&f) < 0)
 		return NULL;
@@ -109,7 +115,7 @@ void file_unlock(struct file *f)
 
 struct file *file_of_name(struct workspace *ws, struct inode *parent, const char *name)
 {
-	struct file *f = lineages_take(&ws->lineages, parent->dev, parent->ino, name);
+	struct file *f = lineages_take(&ws->lineages, place_of(parent), parent->ino, name);
 
 	if (!f && file_new(&f) < 0)
 		return NULL;
@@ -205,7 +211,7 @@ void file_swap_handles(struct file *a, struct file *b)
 
 void file_park(struct workspace *ws, struct file *f, struct inode *parent, const char *name)
 {
-	lineages_park(&ws->lineages, parent->dev, parent->ino, name, f);
+	lineages_park(&ws->lineages, place_of(parent), parent->ino, name, f);
 }
 
 void file_give_back(

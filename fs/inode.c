@@ -129,6 +129,17 @@ void inode_forget(struct workspace *ws, struct inode *inode, uint64_t nlookup)
 		inode_put(ws, inode);
 }
 
+/* When it was made, where the backing knows; else 0 for all. */
+static uint64_t birth_of(int fd)
+{
+	struct statx sx;
+
+	if (statx(fd, "", AT_EMPTY_PATH, STATX_BTIME, &sx) < 0 ||
+		!(sx.stx_mask & STATX_BTIME))
+		return 0;
+	return (uint64_t)sx.stx_btime.tv_sec * NS_PER_S + sx.stx_btime.tv_nsec;
+}
+
 static struct inode *inode_new(struct workspace *ws, int fd, const struct stat *st)
 {
 	struct inode *inode = calloc(1, sizeof(*inode));
@@ -139,6 +150,7 @@ static struct inode *inode_new(struct workspace *ws, int fd, const struct stat *
 	inode->dev = st->st_dev;
 	inode->ino = st->st_ino;
 	inode->type = st->st_mode & S_IFMT;
+	inode->born = S_ISDIR(inode->type) ? birth_of(fd) : 0;
 	inode->fd = fd;
 	inode->orphan_fd = -1;
 	inode->refs = 1;
@@ -322,7 +334,9 @@ static int lookup_new(struct workspace *ws, struct inode *parent, int dirfd,
 	if (!S_ISDIR(st->st_mode))
 		return add_known(ws, parent, name, -1, st, out);
 	fd = openat(dirfd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
-	return fd < 0 ? -errno : inode_add(ws, parent, name, fd, out, st);
+	if (fd < 0)
+		return -errno;
+	return inode_add(ws, parent, name, fd, out, st);
 }
 
 int inode_lookup(struct workspace *ws, struct inode *parent, const char *name,

@@ -35,6 +35,7 @@ struct link_name {
 struct inode {
 	struct table_node by_key; /* shard lock */
 	uint64_t dev, ino;
+	uint64_t born;	  /* a folder's: tells it from a later one of the same number */
 	uint64_t refs;	  /* atomic: the kernel's lookups count as one, children, handles */
 	uint64_t nlookup; /* shard lock */
 	mode_t type;	  /* S_IFMT bits */

@@ -186,6 +186,11 @@ static bool is_known_author(const char *name, void *ctx)
 	return journal_knows_writer(ctx, name, &uid);
 }
 
+static bool is_own_name(const char *name, pid_t pid, int64_t start_ns, void *ctx)
+{
+	return journal_knows_process(ctx, name, pid, start_ns);
+}
+
 static int open_identity(struct workspace *ws)
 {
 	struct identity_options options = {
@@ -194,6 +199,7 @@ static int open_identity(struct workspace *ws)
 		.table = writer_table_builtin(),
 		.clock = ws->clock,
 		.name_is_taken = is_known_author,
+		.name_is_its_own = is_own_name,
 		.name_ctx = ws->journal,
 	};
 

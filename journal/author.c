@@ -131,3 +131,21 @@ bool journal_knows_writer(struct journal *j, const char *name, uid_t *uid)
 		*uid = found_uid;
 	return found;
 }
+
+bool journal_knows_process(
+	struct journal *j, const char *name, pid_t root_pid, int64_t root_start_ns)
+{
+	auto_pooled p = {j, NULL};
+	auto_stmt *s = NULL;
+	uid_t uid;
+	int64_t id;
+
+	if (root_pid <= 0 || pool_take(j, &p.db) ||
+		find_writer(p.db, name, &id, &uid) != 1 ||
+		db_stmt(p.db, STMT_SET_OF_TREE, &s))
+		return false;
+	bind_int(s, 1, (uint64_t)id);
+	bind_int(s, 2, (uint64_t)(int64_t)root_pid);
+	bind_int(s, 3, (uint64_t)root_start_ns);
+	return db_step(p.db, s) == 1;
+}

@@ -508,4 +508,8 @@ void journal_figures(struct journal *j, struct journal_figures *f);
  * row; uid may be NULL). Sees queued rows. */
 bool journal_knows_writer(struct journal *j, const char *name, uid_t *uid);
 
+/* Did the process tree with that root make changes as this writer? Written rows only. */
+bool journal_knows_process(
+	struct journal *j, const char *name, pid_t root_pid, int64_t root_start_ns);
+
 #endif

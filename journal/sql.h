@@ -129,6 +129,8 @@
 	X(MOVE_AFTER, "SELECT seq, from_path, to_path, set_id, time_ns FROM folder_move"   \
 		      " WHERE seq > ?1 ORDER BY seq, id")                                  \
 	X(SET_OPEN_BY, "SELECT id FROM change_set WHERE state = 1 AND author_id = ?1")     \
+	X(SET_OF_TREE, "SELECT 1 FROM change_set WHERE writer_id = ?1"                     \
+		       " AND root_pid = ?2 AND root_start_ns = ?3 LIMIT 1")                \
 	X(SET_FIND, "SELECT id, last_seq, last_ns FROM change_set WHERE writer_id = ?1"    \
 		    " AND root_pid = ?2 AND root_start_ns = ?3 AND state = 0"              \
 		    " ORDER BY id DESC LIMIT 1")                                           \

@@ -106,6 +106,9 @@ struct identity_options {
 	 * its place (W1 c, e, f) never takes such a name: it may be another's. May be
 	 * NULL; may block on disk; called for each new writer only. */
 	bool (*name_is_taken)(const char *name, void *ctx);
+	/* But it may be its own: did this very process act under the name before the mount
+	 * (the daemon was started anew, the agent was not)? The same terms. */
+	bool (*name_is_its_own)(const char *name, pid_t pid, int64_t start_ns, void *ctx);
 	void *name_ctx;
 };
 

@@ -26,6 +26,7 @@ struct writers {
 	int proc_fd;
 	const struct clock *clock;
 	bool (*name_is_taken)(const char *name, void *ctx);
+	bool (*name_is_its_own)(const char *name, pid_t pid, int64_t start_ns, void *ctx);
 	void *name_ctx;
 	pthread_mutex_t lock; /* guards all below */
 	struct table by_name, by_key;
@@ -169,21 +170,6 @@ static struct writer *add(struct writers *ws, const struct writer_claim *c, cons
 	return &e->w;
 }
 
-struct writer *writers_of_process(struct writers *ws, const struct writer_claim *c)
-{
-	char key[KEY_SIZE];
-	struct index_entry *found;
-	struct writer *w;
-
-	snprintf(key, sizeof(key), "process:%d:%d:%llu", (int)c->rule, (int)c->pid,
-		(unsigned long long)c->start_ticks);
-	pthread_mutex_lock(&ws->lock);
-	found = index_find(&ws->by_key, key);
-	w = found ? &found->entry->w : add(ws, c, key, c->name);
-	pthread_mutex_unlock(&ws->lock);
-	return w;
-}
-
 /* w becomes the claimant's: a name from the journal, or of a run that has ended. Others
  * read these fields without our lock. */
 static void hand_over(struct writer_entry *e, const struct writer_claim *c)
@@ -202,6 +188,43 @@ static struct writer *adopt(struct writers *ws, struct writer_entry *e,
 		return ws->unknown;
 	hand_over(e, c);
 	return &e->w;
+}
+
+/* W2, W3: who was that writer before the daemon was started anew is it still. NULL: nobody
+ * who is known to have been. */
+static struct writer *returning(
+	struct writers *ws, const struct writer_claim *c, const char *key)
+{
+	char name[NAME_SIZE];
+	struct index_entry *found;
+	struct writer_entry *e;
+
+	sanitize(name, c->name);
+	if (!ws->name_is_its_own || !ws->name_is_its_own(name, c->pid,
+					    proc_ticks_ns(c->start_ticks), ws->name_ctx))
+		return NULL;
+	found = index_find(&ws->by_name, name);
+	if (found)
+		return found->entry->from_journal ? adopt(ws, found->entry, c, key) : NULL;
+	e = entry_new(ws, c, name);
+	return e && index_add(&ws->by_key, key, e) ? &e->w : ws->unknown;
+}
+
+struct writer *writers_of_process(struct writers *ws, const struct writer_claim *c)
+{
+	char key[KEY_SIZE];
+	struct index_entry *found;
+	struct writer *w;
+
+	snprintf(key, sizeof(key), "process:%d:%d:%llu", (int)c->rule, (int)c->pid,
+		(unsigned long long)c->start_ticks);
+	pthread_mutex_lock(&ws->lock);
+	found = index_find(&ws->by_key, key);
+	w = found ? &found->entry->w : returning(ws, c, key);
+	if (!w)
+		w = add(ws, c, key, c->name);
+	pthread_mutex_unlock(&ws->lock);
+	return w;
 }
 
 /* The writer of (uid, name), under ws->lock. Another uid's name is another writer. */
@@ -449,6 +472,7 @@ int writers_new(struct writers **out, const struct identity_options *options)
 	ws->proc_fd = options->proc_fd;
 	ws->clock = options->clock;
 	ws->name_is_taken = options->name_is_taken;
+	ws->name_is_its_own = options->name_is_its_own;
 	ws->name_ctx = options->name_ctx;
 	pthread_mutex_init(&ws->lock, NULL);
 	r = table_init(&ws->by_name);

@@ -431,3 +431,19 @@ def test_a_folder_renamed_to_where_there_was_history_counts_on(workspace, writer
     assert workspace.version("b/x", numbers[-1]) == b"and once more"
     assert workspace.version("b/x", numbers[-2]) == b"after"
     assert "has a version" not in workspace.daemon_log()
+
+
+def test_a_folder_made_anew_begins_anew(workspace, writer):  # V1
+    """The backing may give it the old one's inode number: that is no history."""
+    alice = writer("alice")
+    for i in range(3):
+        old, new = f"old{i}", f"new{i}"
+        alice.mkdir(old)
+        alice.writefile(f"{old}/in", b"one")
+        alice.writefile(f"{old}/in", b"two")
+        alice.unlink(f"{old}/in")
+        alice.rmdir(old)
+        alice.mkdir(new)
+        alice.writefile(f"{new}/in", b"another file")
+        (only,) = workspace.log(f"{new}/in")
+        assert (only["number"], only["base"]) == (1, 0), only

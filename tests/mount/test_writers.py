@@ -11,6 +11,7 @@ import pty
 import re
 import shutil
 import subprocess
+import sys
 import time
 
 import pytest
@@ -502,3 +503,40 @@ def test_who_cannot_be_looked_up_is_unknown(unmounted, writer, tmp_path):  # W5
     bob.append("f", b"2")
     assert {r["writer"] for r in unmounted.log("f")} == {"unknown"}
     assert [w["name"] for w in unmounted.json("writers")["writers"]] == ["unknown"]
+
+
+def test_a_process_that_outlives_the_daemon_is_who_it_was(unmounted):  # W2, W3, S3
+    """Not bob-2, to whom his own file is somebody else's."""
+    workspace = unmounted
+    workspace.mount()
+    script = (
+        "import os, sys\n"
+        "for n, line in enumerate(sys.stdin):\n"
+        "    os.chdir(line.strip())\n"
+        "    try:\n"
+        "        open('mine', 'w').write(f'the {n}th text\\n')\n"
+        "        print('ok', flush=True)\n"
+        "    except OSError as e:\n"
+        "        print(e, flush=True)\n"
+        "    os.chdir('/')\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        text=True, start_new_session=True, env={"PATH": os.environ["PATH"]}, cwd="/",
+    )  # fmt: skip
+
+    def save():
+        process.stdin.write(f"{workspace.path}\n")
+        process.stdin.flush()
+        return process.stdout.readline().strip()
+
+    try:
+        assert save() == "ok"
+        names = {v["writer"] for v in workspace.log("mine")}
+        workspace.remount()
+        assert save() == "ok", workspace.text("log")
+        workspace.ctl("checkpoint")
+        assert {v["writer"] for v in workspace.log("mine")} == names
+    finally:
+        process.stdin.close()
+        process.wait(10)

@@ -30,6 +30,7 @@ int cmd_log(int argc, char **argv);
 int cmd_mount(int argc, char **argv);
 int cmd_pin(int argc, char **argv);
 int cmd_policy(int argc, char **argv);
+int cmd_report(int argc, char **argv);
 int cmd_resolve(int argc, char **argv);
 int cmd_restore(int argc, char **argv);
 int cmd_rollback(int argc, char **argv);

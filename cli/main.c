@@ -25,6 +25,7 @@ static const struct command commands[] = {
 	{"restore", cmd_restore, "PATH [--at WHEN]",
 		"bring back what was deleted, or what was then"},
 	{"undo", cmd_undo, "SET|WRITER", "take one writer's work back, keep others'"},
+	{"report", cmd_report, "[--since TIME]", "all that happened, as a page for a browser"},
 	{"lease", cmd_lease, "VERB PATH", "hold files ahead; list, break leases"},
 	{"why", cmd_why, "[DIR]", "what was refused to you, and what to do"},
 	{"conflicts", cmd_conflicts, "[show ID]",

@@ -1,0 +1,387 @@
+#include "cli/report_data.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "cli/versions.h"
+
+void report_done(struct report *report)
+{
+	for (size_t i = 0; i < report->n_undos; i++)
+		free(report->undos[i].what);
+	free(report->undos);
+	free(report->events);
+	report_names_done(&report->names);
+	buf_done(&report->notes);
+	*report = (struct report){0};
+}
+
+/* ISO 8601 in UTC with or without a fraction; -1: none. */
+static int64_t parse_ms(const char *iso)
+{
+	struct tm tm = {0};
+	const char *rest = strptime(iso, "%Y-%m-%dT%H:%M:%S", &tm);
+	int64_t ms = 0;
+
+	if (!rest)
+		return -1;
+	if (*rest == '.')
+		for (int i = 1, unit = 100; unit && rest[i] >= '0' && rest[i] <= '9'; i++) {
+			ms += (int64_t)(rest[i] - '0') * unit;
+			unit /= 10;
+		}
+	return (int64_t)timegm(&tm) * 1000 + ms;
+}
+
+static int take(struct report *r, const char *text, uint32_t *number)
+{
+	int64_t n = report_names_take(&r->names, text ?: "");
+
+	*number = n < 0 ? 0 : (uint32_t)n;
+	return n < 0 ? -ENOMEM : 0;
+}
+
+/* The event, where its time is within the span. */
+static int add(struct report *r, const struct report_event *e)
+{
+	if (e->time_ms < r->since_ms || e->time_ms > r->until_ms)
+		return 0;
+	if (r->n == r->room) {
+		size_t room = r->room ? r->room * 2 : 1024;
+		void *more = reallocarray(r->events, room, sizeof(*r->events));
+
+		if (!more)
+			return -ENOMEM;
+		r->events = more;
+		r->room = room;
+	}
+	r->events[r->n++] = *e;
+	return 0;
+}
+
+/* What every table calls the same. */
+static int begin_event(struct report *r, struct json_object *o, struct report_event *e)
+{
+	*e = (struct report_event){
+		.time_ms = parse_ms(json_text(o, "time", "")),
+		.seq = (uint64_t)json_number(o, "seq", 0),
+		.number = (uint64_t)json_number(o, "number", 0),
+		.refusals = 1,
+	};
+	return take(r, json_text(o, "writer", ""), &e->writer)
+		       ?: take(r, json_text(o, "path", ""), &e->path)
+		       ?: take(r, json_text(o, "command", ""), &e->command)
+		       ?: take(r, json_text(o, "word", ""), &e->word)
+		       ?: take(r, json_text(o, "from_word", ""), &e->from_word);
+}
+
+static bool has_flag(const struct version_entry *v, const char *name)
+{
+	size_t n = v->flags ? json_object_array_length(v->flags) : 0;
+
+	for (size_t i = 0; i < n; i++) {
+		if (strcmp(json_object_get_string(json_object_array_get_idx(v->flags, i)),
+			    name) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* The content before it: what a rename was, else the version one lower. */
+static int take_before(
+	struct report *r, const struct version_entry *v, struct report_event *e)
+{
+	bool moved = v->from_path && !version_is_delete(v);
+
+	e->from_number = moved ? v->from_number : v->number ? v->number - 1 : 0;
+	if (!moved)
+		e->from_word = e->word;
+	return take(r, moved ? v->from_path : v->path, &e->from_path);
+}
+
+static int add_version(struct report *r, const struct version_entry *v, bool undo)
+{
+	struct report_event e;
+	auto_buf what = {0};
+	int error;
+
+	/* What a file was before somebody changed it is nothing that happened (V2). */
+	if (strcmp(v->kind, "initial") == 0)
+		return 0;
+	error = begin_event(r, v->json, &e);
+	e.kind = undo ? REPORT_UNDO : has_flag(v, "merged") ? REPORT_MERGE : REPORT_VERSION;
+	e.set = (uint64_t)json_number(v->json, "set", 0);
+	e.size = v->size;
+	e.has_content = version_has_content(v);
+	buf_puts(&what, v->kind);
+	for (size_t i = 0; v->flags && i < json_object_array_length(v->flags); i++)
+		buf_printf(&what, " %s",
+			json_object_get_string(json_object_array_get_idx(v->flags, i)));
+	if (buf_failed(&what))
+		error = -ENOMEM;
+	return error
+		       ?: take(r, what.data, &e.what)
+		       ?: take(r, "", &e.text) ?: take_before(r, v, &e) ?: add(r, &e);
+}
+
+static int add_versions(struct report *r, struct version_list *list, bool undo)
+{
+	int error = 0;
+
+	for (size_t i = 0; i < list->n && error == 0; i++)
+		error = add_version(r, &list->entries[i], undo);
+	return error;
+}
+
+/* ---- change sets ---- */
+
+static int note_undo(struct report *r, struct json_object *set)
+{
+	const char *what = json_text(set, "what", "");
+	void *more = reallocarray(r->undos, r->n_undos + 1, sizeof(*r->undos));
+	char *copy = strdup(what);
+
+	if (more)
+		r->undos = more;
+	if (!more || !copy) {
+		free(copy);
+		return -ENOMEM;
+	}
+	r->undos[r->n_undos++] = (struct report_undo){
+		.set = (uint64_t)json_number(set, "id", 0), .what = copy};
+	return 0;
+}
+
+static bool is_undo(const struct report *r, uint64_t set)
+{
+	for (size_t i = 0; set && i < r->n_undos; i++) {
+		if (r->undos[i].set == set)
+			return true;
+	}
+	return false;
+}
+
+/* Everything that one set changed. A set that was collected meanwhile is none. */
+static int read_set(struct report *r, const struct workspace *ws, struct json_object *set,
+	struct buf *failed)
+{
+	bool undo = json_text(set, "undo", NULL) != NULL;
+	long long id = (long long)json_number(set, "id", 0);
+	auto_versions list = {0};
+	auto_buf text = {0};
+	int error = undo ? note_undo(r, set) : 0;
+
+	buf_reset(failed);
+	buf_printf(failed, "sets/%lld.json", id);
+	if (error < 0 || buf_failed(failed))
+		return -ENOMEM;
+	error = workspace_read(ws, failed->data, &text);
+	if (error == -ENOENT)
+		return 0;
+	error = error ?: versions_parse(&list, text.data ?: "");
+	if (error < 0)
+		return error;
+	if (json_flag(list.json, "truncated"))
+		buf_printf(&r->notes, "Of change set %lld only the newest changes.\n", id);
+	return add_versions(r, &list, undo);
+}
+
+static int read_sets(struct report *r, const struct workspace *ws, struct buf *failed)
+{
+	auto_json *json = NULL;
+	auto_buf text = {0};
+	struct json_object *sets;
+	size_t n;
+	int error;
+
+	buf_puts(failed, "sets/log.json");
+	error = workspace_json(ws, "sets/log.json", "sets", &text, &json);
+	sets = error < 0 ? NULL : json_list(json, "sets");
+	n = sets ? json_object_array_length(sets) : 0;
+	for (size_t i = 0; i < n && error == 0; i++) {
+		struct json_object *set = json_object_array_get_idx(sets, i);
+
+		if (parse_ms(json_text(set, "to", "")) >= r->since_ms &&
+			parse_ms(json_text(set, "from", "")) <= r->until_ms)
+			error = read_set(r, ws, set, failed);
+	}
+	if (n >= 2000 && error == 0 &&
+		parse_ms(json_text(json_object_array_get_idx(sets, n - 1), "to", "")) >=
+			r->since_ms)
+		buf_printf(&r->notes,
+			"Only the newest %zu change sets are listed; choose "
+			"a shorter --since.\n",
+			n);
+	return error;
+}
+
+/* ---- the other tables ---- */
+
+static int add_event(struct report *r, struct json_object *o, uint64_t oldest_refusal)
+{
+	const char *kind = json_text(o, "kind", "");
+	bool incident = strcmp(kind, "incident") == 0;
+	struct json_object *files = json_list(o, "files");
+	struct report_event e;
+	int error;
+
+	/* Merges are marked where the version is; a refusal that is told of by itself is
+	 * not told of again as part of an incident. */
+	if (strcmp(kind, "merge") == 0)
+		return 0;
+	if (incident && oldest_refusal &&
+		(uint64_t)json_number(o, "number", 0) >= oldest_refusal)
+		return 0;
+	error = begin_event(r, o, &e);
+	e.kind = incident ? REPORT_REFUSAL : REPORT_EVENT;
+	e.seq = 0;
+	if (incident) {
+		e.refusals = (uint32_t)json_number(o, "refusals", 1);
+		if (!error && files && json_object_array_length(files))
+			error = take(r,
+				json_object_get_string(json_object_array_get_idx(files, 0)),
+				&e.path);
+	}
+	return error
+		       ?: take(r, kind, &e.what)
+		       ?: take(r, json_text(o, "text", ""), &e.text)
+		       ?: take(r, "", &e.from_path) ?: add(r, &e);
+}
+
+/* The newest versions, whether of a set or of none (external), and the news. */
+static int read_log(struct report *r, const struct workspace *ws, uint64_t oldest_refusal,
+	struct buf *failed)
+{
+	auto_versions list = {0};
+	auto_buf text = {0};
+	struct json_object *events;
+	int error;
+
+	buf_reset(failed);
+	buf_puts(failed, "log.json");
+	error = versions_read(ws, NULL, &text, &list);
+	for (size_t i = 0; i < list.n && error == 0; i++) {
+		const struct version_entry *v = &list.entries[i];
+		uint64_t set = (uint64_t)json_number(v->json, "set", 0);
+
+		error = add_version(r, v, is_undo(r, set));
+	}
+	events = error < 0 ? NULL : json_list(list.json, "events");
+	for (size_t i = 0; events && i < json_object_array_length(events) && !error; i++)
+		error = add_event(r, json_object_array_get_idx(events, i), oldest_refusal);
+	return error;
+}
+
+static int add_refusal(struct report *r, struct json_object *o, bool conflict)
+{
+	struct json_object *resolved = NULL;
+	struct report_event e;
+	auto_buf what = {0};
+	int error = begin_event(r, o, &e);
+
+	json_object_object_get_ex(o, "resolved", &resolved);
+	e.kind = conflict ? REPORT_CONFLICT : REPORT_REFUSAL;
+	e.number = (uint64_t)json_number(o, "id", 0);
+	e.resolved = conflict && resolved;
+	buf_printf(
+		&what, "%s, %s", json_text(o, "asked", "?"), json_text(o, "reason", "?"));
+	if (buf_failed(&what))
+		error = -ENOMEM;
+	return error
+		       ?: take(r, what.data, &e.what)
+		       ?: take(r, json_text(o, "text", ""), &e.text)
+		       ?: take(r, "", &e.from_path) ?: add(r, &e);
+}
+
+static bool is_among(struct json_object *rows, int64_t id)
+{
+	for (size_t i = 0; rows && i < json_object_array_length(rows); i++) {
+		if (json_number(json_object_array_get_idx(rows, i), "id", 0) == id)
+			return true;
+	}
+	return false;
+}
+
+/* A refusal whose bytes were kept is in both tables, with the same number. */
+static int read_refusals(
+	struct report *r, const struct workspace *ws, uint64_t *oldest, struct buf *failed)
+{
+	static const char *const lists[] = {"conflicts", "resolved"};
+	auto_json *refusals = NULL, *conflicts = NULL;
+	auto_buf text = {0}, other = {0};
+	struct json_object *rows, *kept[2];
+	int error;
+
+	*oldest = 0;
+	buf_reset(failed);
+	buf_puts(failed, "refusals.json");
+	error = workspace_json(ws, "refusals.json", "refusals", &text, &refusals);
+	if (error < 0)
+		return error;
+	buf_reset(failed);
+	buf_puts(failed, "conflicts.json");
+	error = workspace_json(ws, "conflicts.json", "conflicts", &other, &conflicts);
+	for (int k = 0; k < 2; k++) {
+		kept[k] = json_list(conflicts, lists[k]);
+		for (size_t i = 0;
+			kept[k] && !error && i < json_object_array_length(kept[k]); i++)
+			error = add_refusal(r, json_object_array_get_idx(kept[k], i), true);
+	}
+	rows = json_list(refusals, "refusals");
+	for (size_t i = 0; rows && !error && i < json_object_array_length(rows); i++) {
+		struct json_object *o = json_object_array_get_idx(rows, i);
+		int64_t id = json_number(o, "id", 0);
+
+		*oldest = *oldest && *oldest < (uint64_t)id ? *oldest : (uint64_t)id;
+		if (!is_among(kept[0], id) && !is_among(kept[1], id))
+			error = add_refusal(r, o, false);
+	}
+	if (rows && json_object_array_length(rows) >= 200)
+		buf_puts(&r->notes, "Of refusals the newest 200 one by one; of older ones "
+				    "those that met several files at once.\n");
+	return error;
+}
+
+/* ---- order ---- */
+
+static int by_time(const void *a, const void *b)
+{
+	const struct report_event *x = a, *y = b;
+
+	if (x->time_ms != y->time_ms)
+		return x->time_ms < y->time_ms ? -1 : 1;
+	if (x->seq != y->seq)
+		return x->seq < y->seq ? -1 : 1;
+	return x->number < y->number ? -1 : x->number > y->number;
+}
+
+/* Oldest first; a version that two tables told of is there once. */
+static void put_in_order(struct report *r)
+{
+	size_t kept = 0;
+
+	if (r->n)
+		qsort(r->events, r->n, sizeof(*r->events), by_time);
+	for (size_t i = 0; i < r->n; i++) {
+		const struct report_event *e = &r->events[i];
+
+		if (kept && e->seq && r->events[kept - 1].seq == e->seq)
+			continue;
+		r->events[kept++] = *e;
+	}
+	r->n = kept;
+}
+
+int report_collect(struct report *report, const struct workspace *ws, struct buf *failed)
+{
+	uint64_t oldest_refusal;
+	int error = read_sets(report, ws, failed);
+
+	error = error ?: read_refusals(report, ws, &oldest_refusal, failed);
+	error = error ?: read_log(report, ws, oldest_refusal, failed);
+	if (error < 0)
+		return error;
+	put_in_order(report);
+	return buf_failed(&report->notes) ? -ENOMEM : 0;
+}

@@ -9,6 +9,7 @@
 #include "cli/options.h"
 #include "cli/workspace.h"
 #include "journal/check.h"
+#include "journal/ring.h"
 
 #define POLL_MS 100
 
@@ -144,6 +145,56 @@ static int lock_folder(const char *dir, int stomp, int *lock)
 	return STOMP_NO;
 }
 
+/* Versions that waited for their rows (journal/ring.h). */
+static int check_queue(
+	int stomp, bool repair, struct report *report, struct check_sums *sums)
+{
+	enum check_grade grade = repair ? CHECK_MENDED : CHECK_PROBLEM;
+	struct ring_sums ring;
+	auto_buf text = {0};
+	int r = ring_check(stomp, repair, &ring);
+
+	if (r < 0)
+		return r;
+	if (ring.state == RING_OTHER)
+		find(CHECK_NOTE,
+			"another stompfs wrote .stomp/queue; it is left alone, and not "
+			"used",
+			report);
+	if (ring.kept) {
+		buf_printf(&text,
+			"%llu version%s in .stomp/queue: the next mount writes "
+			"the rows",
+			(unsigned long long)ring.kept,
+			ring.kept == 1 ? " waits" : "s wait");
+		find(CHECK_NOTE, text.data ?: "versions wait in .stomp/queue", report);
+	}
+	if (ring.state == RING_BROKEN) {
+		sums->problems++;
+		sums->mended += repair;
+		find(grade,
+			repair ? "the damaged queue of versions is set aside as "
+				 ".stomp/queue.damaged; what waited in it is recorded as "
+				 "the next mount finds it"
+			       : "the queue of versions (.stomp/queue) is damaged",
+			report);
+	}
+	if (ring.damaged) {
+		buf_reset(&text);
+		buf_printf(&text,
+			"%llu of the versions that wait in .stomp/queue %s "
+			"damaged%s",
+			(unsigned long long)ring.damaged, ring.damaged == 1 ? "is" : "are",
+			repair ? " and cannot be had back; those behind it are kept, the "
+				 "files are recorded as the next mount finds them"
+			       : ", which keeps back those behind it");
+		sums->problems += !repair;
+		sums->lost += repair ? ring.damaged : 0;
+		find(repair ? CHECK_LOST : CHECK_PROBLEM, text.data ?: "damaged", report);
+	}
+	return 0;
+}
+
 static int check_folder(const char *dir, const struct options *o, struct report *report)
 {
 	auto_close int root = -1, stomp = -1, lock = -1;
@@ -185,6 +236,7 @@ static int check_folder(const char *dir, const struct options *o, struct report 
 				  "damaged",
 			report);
 	}
+	r = r < 0 ? r : check_queue(stomp, check.repair, report, &sums);
 	return r < 0 ? report_errno(spec.name, dir, r)
 		     : finish(report, &sums, check.repair, check.scrub);
 }

@@ -267,6 +267,8 @@ static int check_rest(struct check *c)
 
 		r = r ?: end;
 	}
+	if (r == 0 && c->alone)
+		r = check_orphans(c);
 	return r ?: check_tree(c);
 }
 
@@ -313,6 +315,7 @@ static int check_all(struct check *c)
 	if (r == 0) {
 		if (!c->o->repair)
 			return 0; /* of what is damaged nothing more can be said */
+		c->salvaged = true;
 		r = salvage(c);
 		if (r < 0)
 			return r;
@@ -335,7 +338,7 @@ static int check_all(struct check *c)
 int journal_check(const struct check_options *o, struct check_sums *sums)
 {
 	struct store store = {.dirfd = -1};
-	struct check c = {.o = o, .sums = sums, .store = &store};
+	struct check c = {.o = o, .sums = sums, .store = &store, .alone = true};
 	sqlite3_vfs vfs;
 	char name[32];
 	int r = db_vfs_register(&vfs, name, sizeof(name));

@@ -1,6 +1,6 @@
 /*
  * check_internal.h - the parts of a check among themselves: check.c (the order, the
- * database), check_content.c, check_tree.c, salvage.c.
+ * database), check_content.c, check_orphans.c, check_tree.c, salvage.c.
  */
 #ifndef STOMP_JOURNAL_CHECK_INTERNAL_H
 #define STOMP_JOURNAL_CHECK_INTERNAL_H
@@ -17,6 +17,8 @@ struct check {
 	struct db *db;
 	struct store *store;
 	const char *vfs; /* to open databases of the folder with */
+	bool alone;	 /* nobody has the journal open */
+	bool salvaged;	 /* rows may have been lost */
 };
 
 void check_say(struct check *c, enum check_grade grade, const char *fmt, ...)
@@ -36,6 +38,7 @@ must_check int check_run(struct check *c, const char *sql, int64_t bound);
 void check_path(const struct check *c, const char *name, char path[96]);
 
 must_check int check_contents(struct check *c);
+must_check int check_orphans(struct check *c);
 must_check int check_tree(struct check *c);
 
 /* The file of a path in the tree, however it is linked: a descriptor to read, -errno. */

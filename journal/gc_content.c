@@ -201,37 +201,6 @@ int gc_objects_unlink(struct gc *g)
 	return r;
 }
 
-static bool parse_hex(const char *hex, uint64_t *out)
-{
-	*out = 0;
-	for (int i = 0; i < 16; i++) {
-		const char *digits = "0123456789abcdef";
-		const char *at = hex[i] ? strchr(digits, hex[i]) : NULL;
-
-		if (!at)
-			return false;
-		*out = *out << 4 | (uint64_t)(at - digits);
-	}
-	return true;
-}
-
-/* The object of a file's name; false: it is not one of ours. */
-static bool parse_name(unsigned folder, const char *name, struct gc_object *o)
-{
-	char whole[OBJECT_NAME_SIZE], back[OBJECT_NAME_SIZE];
-	char hex[33];
-
-	if (strlen(name) < 32 || strlen(name) > OBJECT_NAME_SIZE - 4)
-		return false;
-	snprintf(hex, sizeof(hex), "%02x%.30s", folder, name);
-	if (!parse_hex(hex, &o->hash.hi) || !parse_hex(hex + 16, &o->hash.lo))
-		return false;
-	o->copy = strtoull(name + 31, NULL, 10);
-	object_name(o->hash, o->copy, back);
-	snprintf(whole, sizeof(whole), "%02x/%s", folder, name);
-	return strcmp(whole, back) == 0;
-}
-
 /* One folder of objects/: files that no row speaks of. */
 int gc_objects_step(struct gc *g)
 {
@@ -252,7 +221,7 @@ int gc_objects_step(struct gc *g)
 	while (!r && !gc_objects_full(g) && (e = readdir(dir))) {
 		struct gc_object o;
 
-		if (!parse_name((unsigned)g->cursor, e->d_name, &o))
+		if (!object_parse_name((unsigned)g->cursor, e->d_name, &o.hash, &o.copy))
 			continue;
 		r = is_used(g, &o);
 		if (r == 0)

@@ -20,6 +20,37 @@ void object_name(struct hash128 hash, uint64_t copy, char name[OBJECT_NAME_SIZE]
 		(unsigned long long)copy);
 }
 
+static bool parse_hex(const char *hex, uint64_t *out)
+{
+	*out = 0;
+	for (int i = 0; i < 16; i++) {
+		const char *digits = "0123456789abcdef";
+		const char *at = hex[i] ? strchr(digits, hex[i]) : NULL;
+
+		if (!at)
+			return false;
+		*out = *out << 4 | (uint64_t)(at - digits);
+	}
+	return true;
+}
+
+bool object_parse_name(
+	unsigned folder, const char *name, struct hash128 *hash, uint64_t *copy)
+{
+	char whole[OBJECT_NAME_SIZE], back[OBJECT_NAME_SIZE];
+	char hex[33];
+
+	if (strlen(name) < 32 || strlen(name) > OBJECT_NAME_SIZE - 4)
+		return false;
+	snprintf(hex, sizeof(hex), "%02x%.30s", folder, name);
+	if (!parse_hex(hex, &hash->hi) || !parse_hex(hex + 16, &hash->lo))
+		return false;
+	*copy = strtoull(name + 31, NULL, 10);
+	object_name(*hash, *copy, back);
+	snprintf(whole, sizeof(whole), "%02x/%s", folder, name);
+	return strcmp(whole, back) == 0;
+}
+
 static void dirty_add(struct store *s, int fd, struct hash128 hash)
 {
 	assert(s->n_dirty < STORE_DIRTY_MAX); /* object_give_name() made room */

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/mman.h>
@@ -417,4 +418,89 @@ void ring_close(struct ring *r)
 	munmap(r->map, FILE_BYTES);
 	close(r->fd);
 	free(r);
+}
+
+/* ---- fsck ---- */
+
+/* A damaged record that was put whole, whose length can be believed. One that was not has
+ * no check yet; what its place is not, is older. */
+static bool is_damaged(const struct ring *r, uint64_t at)
+{
+	const struct record *rec = record_at(r, at);
+	uint64_t room = RING_BYTES - at % RING_BYTES;
+
+	return rec->at == at && rec->check != 0 && rec->bytes >= sizeof(*rec) &&
+	       rec->bytes <= room && rec->bytes % ALIGN == 0;
+}
+
+static void walk(struct ring *r, bool repair, struct ring_sums *sums)
+{
+	uint64_t at = atomic_load(&r->header->tail), tail = at;
+
+	while (at - tail < RING_BYTES) {
+		uint64_t to_end = RING_BYTES - at % RING_BYTES;
+		struct record *rec = record_at(r, at);
+
+		if (to_end < sizeof(*rec)) {
+			at += to_end;
+			continue;
+		}
+		if (is_sound(r, at)) {
+			sums->kept += !rec->skip;
+		} else if (is_damaged(r, at)) {
+			sums->damaged++;
+			if (repair) {
+				rec->skip = 1;
+				rec->check = check_of(rec);
+			}
+		} else {
+			return;
+		}
+		at += rec->bytes;
+	}
+}
+
+static int check_file(int fd, bool repair, struct ring_sums *sums)
+{
+	struct ring r = {.fd = fd};
+	struct header have;
+	struct stat st;
+	ssize_t n = pread(fd, &have, sizeof(have), 0);
+
+	if (n < 0 || fstat(fd, &st) < 0)
+		return -errno;
+	if (st.st_size == 0)
+		return 0;
+	if (n != sizeof(have) || have.magic != MAGIC || have.tail % ALIGN ||
+		(have.format == FORMAT &&
+			(have.bytes != RING_BYTES || st.st_size < FILE_BYTES)))
+		sums->state = RING_BROKEN;
+	else if (have.format != FORMAT)
+		sums->state = RING_OTHER;
+	if (sums->state != RING_SOUND)
+		return 0;
+	r.map = mmap(NULL, FILE_BYTES, repair ? PROT_READ | PROT_WRITE : PROT_READ,
+		MAP_SHARED, fd, 0);
+	if (r.map == MAP_FAILED)
+		return -errno;
+	r.header = (struct header *)(void *)r.map;
+	walk(&r, repair, sums);
+	munmap(r.map, FILE_BYTES);
+	return 0;
+}
+
+int ring_check(int dirfd, bool repair, struct ring_sums *sums)
+{
+	auto_close int fd = openat(
+		dirfd, "queue", (repair ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NOFOLLOW);
+	int r;
+
+	*sums = (struct ring_sums){0};
+	if (fd < 0)
+		return errno == ENOENT ? 0 : -errno;
+	r = check_file(fd, repair, sums);
+	if (r == 0 && repair && sums->state == RING_BROKEN &&
+		renameat(dirfd, "queue", dirfd, "queue.damaged") < 0)
+		r = -errno;
+	return r;
 }

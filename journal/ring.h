@@ -38,4 +38,22 @@ bool ring_put(struct ring *r, struct item *item);
 /* All that was kept up to that place is written. */
 void ring_release(struct ring *r, uint64_t until);
 
+/*
+ * The file of a folder that nobody has open. damaged: records that were put whole
+ * and whose check does not fit now; replaying ends at the first. With repair they are
+ * passed over from then on, and so no longer in the way of those behind them.
+ */
+enum ring_state {
+	RING_SOUND, /* or not there */
+	RING_OTHER, /* of another format; left alone */
+	RING_BROKEN /* its header is damaged; with repair moved aside as queue.damaged */
+};
+
+struct ring_sums {
+	enum ring_state state;
+	uint64_t kept, damaged; /* records */
+};
+
+must_check int ring_check(int dirfd, bool repair, struct ring_sums *sums);
+
 #endif

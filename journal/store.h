@@ -97,6 +97,9 @@ must_check int store_sync(struct store *s);
 /* object.c: files */
 enum { OBJECT_NAME_SIZE = 64 };
 void object_name(struct hash128 hash, uint64_t copy, char name[OBJECT_NAME_SIZE]);
+/* The object of a file's name in objects/FOLDER; false: it is not one of ours. */
+bool object_parse_name(
+	unsigned folder, const char *name, struct hash128 *hash, uint64_t *copy);
 must_check int object_open(const struct store *s, const struct content_row *row, int *fd);
 must_check int object_add(struct store *s, const struct capture *c, uint64_t copy_from,
 	struct content_row *row, uint64_t *stored);

@@ -314,6 +314,50 @@ def test_damaged_intents_are_set_aside(history):
     serves(history)
 
 
+def test_an_object_that_no_version_has_is_told_and_moved_aside(history):
+    objects = history.path / ".stomp" / "objects"
+    mine = {p for p in objects.rglob("*.*")}
+    orphan = objects / "ab" / ("0123456789abcdef" * 2)[:30]
+    orphan = orphan.with_name(orphan.name + ".0")
+    orphan.parent.mkdir(exist_ok=True)
+    orphan.write_bytes(b"of nobody")
+    foreign = orphan.with_name("not-ours.0")
+    foreign.write_bytes(b"whose?")
+    said = fsck(history, code=0)
+    assert f"no version has the content in objects/ab/{orphan.name}" in said
+    assert "1 object file without a version" in said and "0 problems" in said
+    assert orphan.exists()
+    assert "moved to .stomp/orphans" in fsck(history, "--repair", code=0)
+    aside = list((history.path / ".stomp" / "orphans").iterdir())
+    assert [p.read_bytes() for p in aside] == [b"of nobody"] and not orphan.exists()
+    assert foreign.exists() and all(p.exists() for p in mine)
+    assert "without a version" not in fsck(history, "--scrub", code=0)
+    serves(history)
+    assert history.version("big", 1) == BIG
+
+
+@pytest.mark.parametrize("damage", ["magic", "short"])
+def test_a_damaged_queue_is_set_aside(history, damage):
+    queue = history.path / ".stomp" / "queue"
+    if damage == "magic":
+        overwrite(queue, 0, b"nonsense")
+    else:
+        os.truncate(queue, 10_000)
+    assert "(.stomp/queue) is damaged" in fsck(history, code=1)
+    assert "queue.damaged" in fsck(history, "--repair", code=0)
+    assert queue.with_name("queue.damaged").exists() and not queue.exists()
+    serves(history)
+    assert history.backing(".stomp/queue").stat().st_size > 8 << 20, "a fresh one is used"
+
+
+def test_a_queue_of_another_stompfs_is_left_alone(history):
+    queue = history.path / ".stomp" / "queue"
+    overwrite(queue, 8, (99).to_bytes(4, "little"))
+    before = queue.read_bytes()
+    assert "another stompfs wrote .stomp/queue" in fsck(history, "--repair", code=0)
+    assert queue.read_bytes() == before
+
+
 def test_a_mount_is_checked_while_it_is_used_and_not_mended(history):
     history.mount()
     assert "was not checked" in history.text("fsck")

@@ -36,6 +36,7 @@ int cmd_restore(int argc, char **argv);
 int cmd_rollback(int argc, char **argv);
 int cmd_run(int argc, char **argv);
 int cmd_status(int argc, char **argv);
+int cmd_top(int argc, char **argv);
 int cmd_undo(int argc, char **argv);
 int cmd_umount(int argc, char **argv);
 int cmd_why(int argc, char **argv);

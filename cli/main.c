@@ -16,6 +16,7 @@ static const struct command commands[] = {
 	{"umount", cmd_umount, "DIR", "end it again"},
 	{"run", cmd_run, "NAME -- CMD [ARG]", "run CMD as the writer NAME"},
 	{"status", cmd_status, "[DIR]", "one screen about the workspace"},
+	{"top", cmd_top, "[DIR]", "the same live, with keys to act on it"},
 	{"log", cmd_log, "[PATH]", "who changed what, newest first"},
 	{"changes", cmd_changes, "[--since WHEN]", "what others did, in a few lines"},
 	{"blame", cmd_blame, "FILE", "who wrote each line, and by which command"},

@@ -2,7 +2,7 @@
 #
 # Options are asked of `stomp COMMAND --help`, versions and writers of the mount itself.
 
-_stomp_commands='agents blame cat changes conflicts diff doctor fsck gc help lease log mount pin policy report resolve restore rollback run status umount undo why'
+_stomp_commands='agents blame cat changes conflicts diff doctor fsck gc help lease log mount pin policy report resolve restore rollback run status top umount undo why'
 _stomp_lease_commands='acquire break list release renew'
 _stomp_policy_commands='check show test'
 
@@ -141,7 +141,7 @@ _stomp() {
 			return
 		fi
 		;;&
-	mount | umount | status | doctor | changes | fsck | gc) _stomp_files -d ;;
+	mount | umount | status | top | doctor | changes | fsck | gc) _stomp_files -d ;;
 	*) _stomp_files -f ;;
 	esac
 }

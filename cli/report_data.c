@@ -267,6 +267,10 @@ static int read_log(struct report *r, const struct workspace *ws, uint64_t oldes
 
 		error = add_version(r, v, is_undo(r, set));
 	}
+	if (list.n >= 200 && parse_ms(list.entries[list.n - 1].time) > r->since_ms)
+		buf_puts(&r->notes,
+			"What was changed round the mount is in it as far as it "
+			"is among the newest 200 versions.\n");
 	events = error < 0 ? NULL : json_list(list.json, "events");
 	for (size_t i = 0; events && i < json_object_array_length(events) && !error; i++)
 		error = add_event(r, json_object_array_get_idx(events, i), oldest_refusal);

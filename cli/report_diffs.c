@@ -60,11 +60,24 @@ static bool print(
 	return done;
 }
 
-/* The version a deletion or another version without content comes after is gone too: only
- * what the history can show is compared. */
+/* The number to compare with: 0 where the version before took the file away. */
+static uint64_t number_before(const struct report *r, const struct report_event *e)
+{
+	const struct report_event *before = e;
+
+	while (e->from_number && before-- > r->events) {
+		if (before->seq && before->path == e->from_path &&
+			before->number == e->from_number)
+			return before->has_content ? e->from_number : 0;
+	}
+	return e->from_number;
+}
+
+/* False: one of the two cannot be read any more, or is large. */
 static bool make_diff(const struct report *r, const struct workspace *ws,
 	const struct report_event *e, struct buf *out)
 {
+	uint64_t before = number_before(r, e);
 	auto_free char *path = path_of(r, e->path, e->word);
 	auto_free char *from = path_of(r, e->from_path, e->from_word);
 	auto_buf old = {0}, new = {0}, old_label = {0}, new_label = {0};
@@ -72,9 +85,9 @@ static bool make_diff(const struct report *r, const struct workspace *ws,
 
 	if (!path || !from ||
 		!read_side(ws, path, e->has_content ? e->number : 0, &new, &b.gone) ||
-		!read_side(ws, from, e->from_number, &old, &a.gone))
+		!read_side(ws, from, before, &old, &a.gone))
 		return false;
-	buf_printf(&old_label, "version %llu", (unsigned long long)e->from_number);
+	buf_printf(&old_label, "version %llu", (unsigned long long)before);
 	buf_printf(&new_label, "version %llu", (unsigned long long)e->number);
 	a.relative = from;
 	b.relative = path;

@@ -14,7 +14,7 @@ const KINDS = [
 ];
 const [VERSION, MERGE, UNDO, REFUSAL, CONFLICT, EVENT] = KINDS.keys();
 const RANK = [0, 2, 3, 4, 5, 1];
-const LANES_MAX = 200, GUTTER = 150, AXIS = 28, LANE = 54, BIN = 7, PAGE = 100, FILES = 50;
+const LANES_MAX = 200, GUTTER = 150, AXIS = 28, LANE = 54, BIN = 7, PAGE = 100, FILES = 20;
 
 /* ---- the data ---- */
 

@@ -67,6 +67,7 @@ def night(unmounted, writer):
     carol.writefile(b"odd\xff\nname", b"1\n")
     carol.writefile("gone", b"1\n")
     carol.unlink("gone")
+    carol.writefile("gone", b"again\n")
     carol.writefile("wrong", b"1\n")
     stomp(unmounted.path, "undo", "carol")
     return unmounted
@@ -109,6 +110,7 @@ def test_the_diff_of_each_version_is_in_the_page(night):
     assert "+1\n" in data["diffs"][at["odd\\xff\nname", 1]]
     assert "+alice\n" in data["diffs"][at["merged.txt", 2]]
     assert "-1\n" in data["diffs"][at["gone", 2]]
+    assert "--- /dev/null" in data["diffs"][at["gone", 3]], "made anew, not changed"
 
 
 def test_since_and_until_choose(night):
@@ -151,6 +153,7 @@ def lay(root, n):
         s = 28800 * i // n
         return f"2001-02-03T{s // 3600:02}:{s // 60 % 60:02}:{s % 60:02}.{i % 1000:03}Z"
 
+    newest = []
     sets, per_set = [], min(500, n // 24)
     for first in range(0, n, per_set):
         number, writer = len(sets) + 1, f"agent-{len(sets) % 12}"
@@ -164,10 +167,11 @@ def lay(root, n):
             "flags": ["merged"] if i % 97 == 0 else [],
         } for i in span]
         table(f"sets/{number}", "log", versions=versions)
+        newest = (newest + versions)[-200:]
         sets.append(one)
     table("sets/log", "sets", sets=sets)
     table("status", "status", version="0", mountpoint=str(root), pid=1, health="ok")
-    table("log", "log", versions=[], events=[])
+    table("log", "log", versions=newest[::-1], events=[])
     refusals = [{"id": i + 1, "time": when(i * n // 200), "path": f"src/part{i % 7}/file1.c",
                  "asked": "open", "reason": "stale", "writer": f"agent-{i % 5}", "text": "no"}
                 for i in range(199)]
@@ -251,6 +255,8 @@ def test_many_events_are_drawn_in_light_and_dark(tmp_path, browser, n):
     open_page(browser, page)
     assert browser.run("return __report.events") == total
     assert len(browser.run("return __report.lanes")) == 12
+    notes = browser.run("return document.getElementById('notes').innerText")
+    assert "newest 200 versions" in notes, "it says what the tables do not hold any more"
     assert 100 < browser.run("return __report.bins()") < 5000, "marks are put together"
     assert min(back_colour(browser)) > 230
     browser.screenshot(tmp_path / "light.png")

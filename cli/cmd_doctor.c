@@ -285,6 +285,65 @@ static void check_space(struct checks *c, const char *dir)
 		"%s for %s", shown.data ?: "?", dir);
 }
 
+static bool kernel_is(unsigned want_major, unsigned want_minor)
+{
+	unsigned major = 0, minor = 0;
+	struct utsname u;
+
+	uname(&u);
+	return sscanf(u.release, "%u.%u", &major, &minor) == 2 &&
+	       (major > want_major || (major == want_major && minor >= want_minor));
+}
+
+static void check_supervisor(struct checks *c, struct json_object *status)
+{
+	long long pid = (long long)json_number(status, "supervisor", 0);
+	bool stays = kernel_is(6, 16); /* FUSE_NOTIFY_INC_EPOCH */
+
+	if (!pid)
+		add(c, "supervisor", CHECK_OK, NULL,
+			"none: a daemon that ends is not started again (stomp mount "
+			"--supervise)");
+	else
+		add(c, "supervisor", stays ? CHECK_OK : CHECK_WARN,
+			stays ? NULL : "use Linux 6.16 or newer, which lets the mount stay",
+			"process %lld, %lld restarts; the kernel %s", pid,
+			(long long)json_number(status, "restarts", 0),
+			stays ? "can forget what it knew (INC_EPOCH)" : "has no INC_EPOCH");
+}
+
+static void check_passthrough(struct checks *c, struct json_object *status)
+{
+	if (json_flag(status, "passthrough"))
+		add(c, "passthrough", CHECK_OK, NULL,
+			"the kernel reads the backing by itself");
+	else
+		add(c, "passthrough", CHECK_OK, NULL, "not in use: %s",
+			kernel_is(6, 9) ? "-o no_passthrough, a daemon without "
+					  "CAP_SYS_ADMIN, or a backing that cannot be "
+					  "passed (reads come to the daemon)"
+					: "it needs Linux 6.9 (reads come to the daemon)");
+}
+
+/* A history that outgrows what is left refuses every change before long (V7). */
+static void check_journal_room(struct checks *c, const char *root, uint64_t used)
+{
+	auto_buf shown = {0}, left = {0};
+	struct statvfs st;
+	uint64_t free_bytes;
+
+	if (statvfs(root, &st) != 0)
+		return;
+	free_bytes = (uint64_t)st.f_bavail * st.f_frsize;
+	put_size(&shown, used);
+	put_size(&left, free_bytes);
+	add(c, "history size", used > free_bytes ? CHECK_WARN : CHECK_OK,
+		used > free_bytes
+			? "`stomp gc`, or a shorter keep= in the policy, makes room"
+			: NULL,
+		"%s, with %s free", shown.data ?: "?", left.data ?: "?");
+}
+
 static void check_workspace(struct checks *c, const char *absolute)
 {
 	auto_workspace ws = {.stomp_fd = -1};
@@ -317,6 +376,9 @@ static void check_workspace(struct checks *c, const char *absolute)
 			"until it is mended, changes are refused rather than made without "
 			"a version",
 			"%s", health);
+	check_journal_room(c, ws.root, (uint64_t)json_number(json, "used_bytes", 0));
+	check_supervisor(c, json);
+	check_passthrough(c, json);
 	if (workspace_is_beneath(&ws))
 		add(c, "this shell", CHECK_FAIL, "cd \"$PWD\"",
 			"stands beneath the mount, where nothing is guarded");

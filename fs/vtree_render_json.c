@@ -47,7 +47,7 @@ void vdoc_status_json(const struct vreader *r, struct buf *out)
 	json_number(out, "queued", f.queued);
 	json_string(out, "libfuse", fuse_pkgversion());
 	json_string(out, "kernel", uts.release);
-	json_bool(out, "passthrough", false);
+	json_bool(out, "passthrough", __atomic_load_n(&ws->passthrough, __ATOMIC_RELAXED));
 	json_bool(out, "dio_mmap", ws->dio_mmap);
 	json_bytes(out, "transport", transport.data, transport.len);
 	json_number(out, "supervisor", (uint64_t)ws->supervised.supervisor);

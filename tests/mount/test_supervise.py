@@ -376,3 +376,30 @@ def test_mount_8_gets_over_a_dead_mount(unmounted):
     status = json.loads((path / ".stomp" / "status.json").read_text())
     assert status["supervisor"] == 0
     subprocess.run([unmounted.stomp, "umount", path], check=True)
+
+
+def doctor(workspace):
+    done = subprocess.run(
+        [workspace.stomp, "doctor", "--json", workspace.path],
+        capture_output=True, text=True, timeout=LIMIT_S,
+    )
+    return {row["name"]: row for row in json.loads(done.stdout)["checks"]}
+
+
+@needs_handover
+def test_doctor_tells_of_the_supervisor(supervised):
+    supervisor = supervised.json("status")["supervisor"]
+    found = doctor(supervised)
+    assert found["supervisor"]["state"] == "ok"
+    assert f"process {supervisor}, 0 restarts" in found["supervisor"]["found"]
+    assert "free" in found["history size"]["found"]
+
+
+def test_doctor_tells_of_no_supervisor_and_of_passthrough(workspace):
+    found = doctor(workspace)
+    assert found["supervisor"]["found"].startswith("none")
+    passing = workspace.json("status")["passthrough"]
+    assert found["passthrough"]["found"].startswith("not in use") != passing
+    workspace.remount(["no_passthrough"])
+    assert workspace.json("status")["passthrough"] is False
+    assert doctor(workspace)["passthrough"]["found"].startswith("not in use")

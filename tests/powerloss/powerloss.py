@@ -36,7 +36,7 @@ SECTOR, PAGE = 512, 4096
 RECORD = struct.Struct("<QII")
 POLICY = "c* durability=close\n"
 # What is written is cut here; reads by the kernel itself have tests of their own.
-OPTIONS = ["settle=1ms", "wait=1s", "no_passthrough"]
+OPTIONS = ["settle=1ms", "wait=1s"]
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 

@@ -119,21 +119,44 @@ static void wait_for_enter(struct top_act *a)
 	}
 }
 
-static int run_shown(struct top_act *a, bool paged, const char *const *words)
+/* The pager and the command below a process that waits for both: the pager has the
+ * keys, so ^C is not for the one that waits. */
+static void run_paged(const struct top_act *a, const char *const *words)
 {
-	struct output out = {.f = stdout};
-	int r;
+	struct output out;
+	sigset_t none;
+	int status = 0, r;
 	pid_t pid;
 
-	if (paged)
-		output_begin(&out, true);
-	fflush(NULL);
+	for (int s = 1; s < NSIG; s++)
+		signal(s, SIG_DFL);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	output_begin(&out, true);
+	signal(SIGINT, SIG_IGN);
 	pid = fork();
 	if (pid == 0)
-		run_child(a, words, paged ? fileno(out.f) : -1);
+		run_child(a, words, fileno(out.f));
+	while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR)
+		;
+	r = output_end(&out);
+	if (pid > 0 && r == 0)
+		r = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+	_exit(pid < 0 ? 127 : r);
+}
+
+static int run_shown(struct top_act *a, bool paged, const char *const *words)
+{
+	pid_t pid;
+	int r;
+
+	fflush(NULL);
+	pid = fork();
+	if (pid == 0 && paged)
+		run_paged(a, words);
+	if (pid == 0)
+		run_child(a, words, -1);
 	r = pid < 0 ? -errno : wait_child(a, pid, -1, NULL, -1);
-	if (paged && output_end(&out) != 0 && r == 0)
-		r = -EIO;
 	if (r != -EINTR)
 		wait_for_enter(a);
 	return a->ended_by ? -EINTR : r;

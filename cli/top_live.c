@@ -10,7 +10,6 @@
 #include "cli/cli.h"
 #include "cli/top_act.h"
 #include "cli/top_screen.h"
-#include "cli/words.h"
 
 enum { LATE_MS = 3000 };
 

@@ -189,11 +189,12 @@ def test_a_set_is_undone(workspace, writer, top):
     alice = writer("alice")
     alice.writefile("good", b"good\n")
     workspace.ctl("checkpoint")
-    terminal = top()
+    terminal = top(env={"PAGER": "cat; grep SigBlk /proc/self/status"})
     terminal.wait_for(lambda t: re.search(r"alice +\w+ +\d+ +1 good", t))
     terminal.keys("u")
     text = terminal.wait_for("[Enter: back")
     assert "good" in text and (workspace.path / "good").exists()
+    assert re.search(r"SigBlk:\s+0+$", text, re.M), "the pager gets ^C and resizes"
     terminal.keys("\r")
     terminal.wait_for("? y/n")
     terminal.keys("y")

@@ -116,14 +116,14 @@ static ssize_t write_all(int fd, const char *data, size_t size, off_t offset)
 
 struct late_reply {
 	fuse_req_t req;
-	ssize_t result; /* bytes written, or -errno */
+	ssize_t result; /* bytes written, or -errno; 0: done, of what is no write */
 };
 
 static void reply_late(void *ctx)
 {
 	struct late_reply *late = ctx;
 
-	if (late->result < 0)
+	if (late->result <= 0)
 		fuse_reply_err(late->req, (int)-late->result);
 	else
 		fuse_reply_write(late->req, (size_t)late->result);
@@ -493,7 +493,8 @@ static void do_copy_file_range(fuse_req_t req, fuse_ino_t id_in, off_t offset_in
 /* ---- flush, fsync, lseek ---- */
 
 /* The verdict of what is pending through this handle, where it can be heard. */
-static int resolve(struct workspace *ws, struct handle *h, fuse_req_t req, bool is_close)
+static int resolve(struct workspace *ws, struct handle *h, fuse_req_t req, bool is_close,
+	bool *refused)
 {
 	struct op op = {.ws = ws, .by = h->by, .req = req};
 	auto_buf path = {0};
@@ -501,6 +502,7 @@ static int resolve(struct workspace *ws, struct handle *h, fuse_req_t req, bool 
 	struct file *f;
 	int r = 0;
 
+	*refused = false;
 	if (!h->guarded || !h->writable)
 		return 0;
 	f = file_lock_of(ws, h->inode);
@@ -515,37 +517,41 @@ static int resolve(struct workspace *ws, struct handle *h, fuse_req_t req, bool 
 		session_mark_closed(ws, f, handle_fd(ws, h));
 	}
 	h->flushed = true;
+	*refused = h->mappable && h->fence == FENCE_REFUSED;
 	file_unlock(f);
 	file_put(ws, f);
 	return r;
 }
 
-/* Where a mapping may have shown what was refused, its pages go before the caller hears. */
-static void reply_verdict(fuse_req_t req, const struct handle *h, int r)
+/* Where a mapping may have shown what was refused, now or by an msync before, its pages go
+ * before the caller hears. */
+static void reply_verdict(fuse_req_t req, bool refused, int r)
 {
-	if (r >= 0 || !h->mappable || !reply_after_notes(workspace_of(req), req, r))
+	if (!refused || !reply_after_notes(workspace_of(req), req, r))
 		fuse_reply_err(req, -r);
 }
 
 static void do_flush(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 {
 	struct workspace *ws = workspace_of(req);
+	bool refused;
 	int r;
 
 	if (vtree_has(id)) {
 		fuse_reply_err(req, 0);
 		return;
 	}
-	r = resolve(ws, handle_of(fi), req, true);
+	r = resolve(ws, handle_of(fi), req, true, &refused);
 	if (r == 0)
 		r = durable_close(ws, handle_of(fi));
-	reply_verdict(req, handle_of(fi), r);
+	reply_verdict(req, refused, r);
 }
 
 static void do_fsync(fuse_req_t req, fuse_ino_t id, int datasync, struct fuse_file_info *fi)
 {
 	struct workspace *ws = workspace_of(req);
 	struct handle *h;
+	bool refused;
 	int r;
 
 	if (vtree_has(id)) {
@@ -553,10 +559,10 @@ static void do_fsync(fuse_req_t req, fuse_ino_t id, int datasync, struct fuse_fi
 		return;
 	}
 	h = handle_of(fi);
-	r = resolve(ws, h, req, false);
+	r = resolve(ws, h, req, false, &refused);
 	if (r == 0)
 		r = durable_file(ws, h, datasync);
-	reply_verdict(req, h, r);
+	reply_verdict(req, refused, r);
 }
 
 static void do_lseek(

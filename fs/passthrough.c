@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <linux/fuse.h>
+#include <string.h>
 #include <sys/ioctl.h>
 
 #include "fs/handle.h"
@@ -39,7 +40,7 @@ static int backing_open(struct workspace *ws, struct inode *inode)
 		return 0;
 	id = ioctl(fuse_session_fd(ws->session), DEV_IOC_BACKING_OPEN, &map);
 	if (id > 0) {
-		inode->backing_id = id;
+		__atomic_store_n(&inode->backing_id, id, __ATOMIC_RELAXED);
 		__atomic_fetch_add(&ws->backings, 1, __ATOMIC_RELAXED);
 		return id;
 	}
@@ -55,7 +56,7 @@ static void backing_close(struct workspace *ws, struct inode *inode)
 
 	if (!id)
 		return;
-	inode->backing_id = 0;
+	__atomic_store_n(&inode->backing_id, 0, __ATOMIC_RELAXED);
 	__atomic_fetch_sub(&ws->backings, 1, __ATOMIC_RELAXED);
 	/* After the mount is gone the kernel has let go by itself. */
 	(void)ioctl(fuse_session_fd(ws->session), DEV_IOC_BACKING_CLOSE, &id);
@@ -71,20 +72,52 @@ bool passthrough_excludes_mapping(struct inode *inode)
 	return excludes;
 }
 
-/* Large enough? Asked once per backing id. */
-static bool is_worth_it(const struct inode *inode, const struct handle *h)
+/* What the libraries of databases write at the head of their files: their readers lock what
+ * they have open for reading only. */
+static const struct {
+	size_t at, len;
+	const char *bytes;
+} databases[] = {
+	{0, 15, "SQLite format 3"},
+	{0, 8, "TDB file"},
+	{0, 3, "\xce\x9a\x57"}, /* gdbm */
+	{0, 3, "\xcd\x9a\x57"},
+	{0, 3, "\xcf\x9a\x57"},
+	{12, 4, "\x62\x31\x05\x00"}, /* Berkeley DB: btree, hash */
+	{12, 4, "\x61\x15\x06\x00"},
+};
+
+static bool is_database(struct workspace *ws, struct inode *inode)
+{
+	auto_close int fd = inode_open(ws, inode, O_RDONLY | O_NOATIME);
+	char head[16];
+
+	if (fd < 0 || pread(fd, head, sizeof(head), 0) != (ssize_t)sizeof(head))
+		return true; /* who knows */
+	for (size_t i = 0; i < ARRAY_SIZE(databases); i++)
+		if (memcmp(head + databases[i].at, databases[i].bytes, databases[i].len) ==
+			0)
+			return true;
+	return false;
+}
+
+/* A reader's file: large enough, and none whose readers lock it? Asked once per backing id;
+ * the handle keeps the inode's descriptor open. */
+static bool is_worth_it(struct workspace *ws, const struct handle *h)
 {
 	struct stat st;
 
-	if (!h->guarded || inode->backing_id || inode->passing)
+	if (!h->guarded || __atomic_load_n(&h->inode->backing_id, __ATOMIC_RELAXED))
 		return true;
-	return fstatat(inode->fd, "", &st, AT_EMPTY_PATH) == 0 &&
-	       st.st_size >= PASSTHROUGH_MIN_BYTES;
+	return !h->writable && available(ws) && !h->shuns_passing &&
+	       S_ISREG(h->inode->type) &&
+	       fstatat(h->inode->fd, "", &st, AT_EMPTY_PATH) == 0 &&
+	       st.st_size >= PASSTHROUGH_MIN_BYTES && !is_database(ws, h->inode);
 }
 
 /* inode.lock is held. */
-static enum io_mode mode_of(
-	struct workspace *ws, struct inode *inode, const struct handle *h, int flags)
+static enum io_mode mode_of(struct workspace *ws, struct inode *inode,
+	const struct handle *h, int flags, bool worth_it)
 {
 	bool is_file = S_ISREG(inode->type);
 	bool may_pass = inode->passing ||
@@ -97,7 +130,7 @@ static enum io_mode mode_of(
 			return ws->dio_mmap ? IO_DIRECT : IO_CACHED;
 		return inode->passing ? IO_PASS_DIRECT : IO_DIRECT;
 	}
-	if (may_pass && is_worth_it(inode, h) && backing_open(ws, inode))
+	if (may_pass && (worth_it || inode->passing) && backing_open(ws, inode))
 		return IO_PASS;
 	return (flags & O_DIRECT) ? IO_DIRECT : IO_CACHED;
 }
@@ -106,11 +139,11 @@ int passthrough_choose(struct workspace *ws, struct handle *h, int flags)
 {
 	struct inode *inode = h->inode;
 	enum io_mode mode;
-	bool counts_as_cached;
+	bool counts_as_cached, worth_it = is_worth_it(ws, h);
 	int r = 0;
 
 	pthread_mutex_lock(&inode->lock);
-	mode = mode_of(ws, inode, h, flags);
+	mode = mode_of(ws, inode, h, flags, worth_it);
 	/* A mapping of a direct one is of cached pages. And the kernel may come to know of
 	 * a later passing open before it knows of this one. */
 	counts_as_cached = mode == IO_CACHED || mode == IO_DIRECT;

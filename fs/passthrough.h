@@ -39,9 +39,10 @@ struct workspace;
 
 enum io_mode { IO_NONE, IO_CACHED, IO_DIRECT, IO_PASS, IO_PASS_DIRECT };
 
-/* Below this many bytes a file is read through the page cache: what is that small is often
- * a lock file, and locks belong to an inode (see inode_twin()). */
-enum { PASSTHROUGH_MIN_BYTES = 512 };
+/* A guarded file of fewer bytes is read through the page cache, which is as fast from the
+ * second time on. Locks belong to an inode and do not reach a twin: so what is small (lock
+ * files) and what a database's library has written never passes. */
+enum { PASSTHROUGH_MIN_BYTES = 1 << 20 };
 
 /* Would a descriptor that is mapped shared and writable find the inode passing? */
 bool passthrough_excludes_mapping(struct inode *inode);

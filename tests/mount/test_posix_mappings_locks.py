@@ -231,13 +231,9 @@ def test_a_store_through_an_append_descriptor_has_its_place(workspace, writer): 
     assert workspace.version("f", workspace.log("f")[-1]["number"]) == want
 
 
-def test_flock_counts_between_descriptors_of_every_kind(tree, request):
+def test_flock_counts_between_descriptors_of_every_kind(tree):
     """A large file that is being read, then opened to be mapped writable: one file."""
     (tree / "f").write_bytes(b"x" * 100000)
-    if "stompfs" in request.node.name:
-        # Whoever could map the file writable gets an inode of its own beside readers that
-        # the kernel serves (fs/passthrough.h), and the kernel keeps locks by inode.
-        request.applymarker(pytest.mark.xfail(strict=True))
     reader = os.open(tree / "f", os.O_RDONLY)
     os.pread(reader, 10, 0)
     fcntl.flock(reader, fcntl.LOCK_SH)

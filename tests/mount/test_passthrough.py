@@ -34,8 +34,11 @@ def passing(workspace, writer):
     """A workspace with OLD in f, where passthrough works."""
     writer("maker").writefile("f", OLD)
     before = passed(workspace)
-    workspace.run("cat", "f")
-    if passed(workspace) == before:
+    for _ in range(20):  # the maker's release may still be on its way
+        workspace.run("cat", "f")
+        if passed(workspace) > before:
+            break
+    else:
         pytest.skip("this kernel, or its privileges, know no passthrough")
     return workspace
 

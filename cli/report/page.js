@@ -431,7 +431,7 @@ function listEvents() {
 		const button = make("button", fileOf(i) || "(show)");
 		button.type = "button";
 		button.addEventListener("click", () => { opener = button; select(i); });
-		row(body, [clock(e.time[i]), writerName(e.writer[i]), whatIs(i), { name: button }]);
+		row(body, [clock(e.time[i]), { name: button }, writerName(e.writer[i]), whatIs(i)]);
 	}
 	$("shown").textContent = `(${n.toLocaleString()} of ${N.toLocaleString()})`;
 	$("page").textContent = n > PAGE ? `${pageAt * PAGE + 1} to ${Math.min(n, (pageAt + 1) * PAGE)}, newest first` : "newest first";

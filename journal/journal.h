@@ -394,8 +394,8 @@ must_check int journal_set_commands(
 
 /* Folders renamed after seq, oldest first, and in which set (0: none). Strings are not
  * NUL-terminated. */
-typedef int move_fn(uint64_t seq, uint64_t set_id, int64_t time_ns, const char *from, size_t from_len,
-	const char *to, size_t to_len, void *ctx);
+typedef int move_fn(uint64_t seq, uint64_t set_id, int64_t time_ns, const char *from,
+	size_t from_len, const char *to, size_t to_len, void *ctx);
 must_check int journal_moves(struct journal *j, uint64_t after_seq, move_fn *fn, void *ctx);
 
 /* ---- events and refusals ---- */

@@ -39,6 +39,7 @@ int cmd_status(int argc, char **argv);
 int cmd_top(int argc, char **argv);
 int cmd_undo(int argc, char **argv);
 int cmd_umount(int argc, char **argv);
+int cmd_watch(int argc, char **argv);
 int cmd_why(int argc, char **argv);
 
 #endif

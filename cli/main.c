@@ -19,6 +19,7 @@ static const struct command commands[] = {
 	{"top", cmd_top, "[DIR]", "the same live, with keys to act on it"},
 	{"log", cmd_log, "[PATH]", "who changed what, newest first"},
 	{"changes", cmd_changes, "[--since WHEN]", "what others did, in a few lines"},
+	{"watch", cmd_watch, "[PATH]", "what happens, as it happens"},
 	{"blame", cmd_blame, "FILE", "who wrote each line, and by which command"},
 	{"diff", cmd_diff, "PATH[@N] [PATH[@M]]", "what changed between two versions"},
 	{"cat", cmd_cat, "PATH@N", "print a version"},

@@ -248,6 +248,7 @@ static int open_workspace(struct daemon *d)
 	r = r < 0 ? r : notifier_new(ws, &ws->notifier);
 	r = r < 0 ? r : housekeeper_new(ws, &ws->housekeeper);
 	r = r < 0 ? r : vtree_new(ws, &ws->vtree);
+	r = r < 0 ? r : feeds_new(ws, &ws->feeds);
 	r = r < 0 ? r : checker_new(ws, &ws->checker);
 	r = r < 0 ? r : collector_new(ws, &ws->collector);
 	if (r < 0)
@@ -259,6 +260,7 @@ static int open_workspace(struct daemon *d)
 static void close_workspace(struct workspace *ws)
 {
 	ws->park = park_free(ws->park);
+	ws->feeds = feeds_free(ws->feeds);
 	ws->checker = checker_free(ws->checker);
 	ws->collector = collector_free(ws->collector);
 	ws->housekeeper = housekeeper_free(ws, ws->housekeeper);
@@ -423,6 +425,7 @@ static int serve(struct daemon *d, struct fuse_args *args)
 		}
 		if (r == 0)
 			r = serve_loop(ws);
+		feeds_stop(ws->feeds); /* while there is a way to answer */
 		uring_stop(ws->uring);
 		disconnect_kernel(ws);
 	}

@@ -43,6 +43,7 @@ static const struct {
 	{"conflicts", V_CONFLICTS, NULL},
 	{"at", V_AT, NULL},
 	{"since", V_SINCE, NULL},
+	{"events", V_EVENTS, NULL},
 	{"sets", V_SETS, NULL},
 };
 
@@ -88,7 +89,7 @@ bool vkind_is_folder(enum vkind kind)
 {
 	return kind == V_TOP || kind == V_HISTORY || kind == V_CONFLICTS ||
 	       kind == V_CONFLICT || kind == V_SETS || kind == V_AT ||
-	       kind == V_AT_FOLDER || kind == V_SINCE;
+	       kind == V_AT_FOLDER || kind == V_SINCE || kind == V_EVENTS;
 }
 
 static bool vkind_is_past(enum vkind kind)
@@ -304,7 +305,7 @@ void vtree_top_stat(struct workspace *ws, struct stat *st)
 static bool is_fixed(const struct vnode *node)
 {
 	return node->kind <= V_CTL || node->kind == V_CONFLICTS || node->kind == V_SETS ||
-	       node->kind == V_AT || node->kind == V_SINCE ||
+	       node->kind == V_AT || node->kind == V_SINCE || node->kind == V_EVENTS ||
 	       (node->kind == V_HISTORY && !node->path_len);
 }
 
@@ -356,6 +357,8 @@ static int resolve(struct workspace *ws, const struct vnode *parent, const char 
 		return at_resolve(ws, parent, name, out);
 	case V_SINCE:
 		return since_resolve(ws, name, out);
+	case V_EVENTS:
+		return events_resolve(name, out);
 	case V_SETS:
 		return sets_resolve(ws, name, out);
 	default:

@@ -54,4 +54,11 @@ void vtree_readdirplus(fuse_req_t req, fuse_ino_t id, size_t size, off_t offset,
 	struct fuse_file_info *fi);
 void vtree_releasedir(fuse_req_t req, struct fuse_file_info *fi);
 
+/* Those who read events/ and what wakes them; ws->journal must be open. */
+struct feeds;
+must_check int feeds_new(struct workspace *ws, struct feeds **out);
+/* Whoever waits gets the end of the file, now and from now on. */
+void feeds_stop(struct feeds *f);
+struct feeds *feeds_free(struct feeds *f);
+
 #endif

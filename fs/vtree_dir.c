@@ -94,6 +94,7 @@ static int list(struct workspace *ws, const struct vnode *node, struct buf *text
 		r = conflicts_list(ws, node, add_name, &l);
 		break;
 	case V_AT:
+	case V_EVENTS:
 	case V_SINCE:
 		r = 0; /* any moment can be looked up, none is listed */
 		break;

@@ -62,6 +62,7 @@ struct vhandle *vhandle_free(struct vhandle *h)
 		&v->shares[h->uid % VTREE_SHARES].text_bytes, h->counted, __ATOMIC_RELAXED);
 	uncount_handle(v, h->uid);
 	process_put(v->ws->identity, h->by);
+	events_close(h);
 	buf_done(&h->text);
 	if (h->fd >= 0)
 		close(h->fd);
@@ -109,6 +110,8 @@ static int fill(struct vhandle *h, struct fuse_file_info *fi)
 	}
 	if (h->node->kind == V_AT_FILE)
 		return at_open(h, fi);
+	if (h->node->kind == V_EVENTS_TEXT || h->node->kind == V_EVENTS_JSON)
+		return events_open(h, fi);
 	if (h->node->kind != V_CTL && !render)
 		return history_open(ws, h->node, h->by, &h->fd);
 	fi->direct_io = 1; /* its size is known to the handle alone */
@@ -186,6 +189,10 @@ void vtree_read(fuse_req_t req, struct fuse_file_info *fi, size_t size, off_t of
 
 	if (h->node->kind == V_AT_FILE) {
 		at_read(req, h, size, offset);
+		return;
+	}
+	if (h->feed) {
+		events_read(req, h, size, !(fi->flags & O_NONBLOCK));
 		return;
 	}
 	if (h->fd >= 0) {

@@ -6,6 +6,7 @@
  *   vtree_handle.c   open, read, write, release
  *   vtree_history.c, vtree_conflicts.c   what those folders hold
  *   vtree_at.c, vtree_at_list.c   at/: the tree as it was
+ *   vtree_events.c           events/: everything as it happens
  *   vtree_since.c            since/: what changed after a moment
  *   vtree_conflicts_text.c   conflicts as documents
  *   vtree_sets.c             change sets, and the commands of an undo
@@ -71,6 +72,9 @@ enum vkind {
 	V_SETS_LOG_JSON,
 	V_SET, /* number: id of the change set; the same below */
 	V_SET_JSON,
+	V_EVENTS,
+	V_EVENTS_TEXT, /* path: from where on */
+	V_EVENTS_JSON,
 };
 
 /* What is stored rather than made: where it lies and what stat tells of it. */
@@ -127,6 +131,7 @@ struct vhandle {
 	uid_t uid;		  /* who opened it, and whose share it takes */
 	size_t answered;	  /* ctl: how much of text was read; lock */
 	int fd;			  /* stored content, or -1; at/: lock */
+	struct feed *feed;	  /* events/ alone, else NULL */
 	bool live;		  /* at/: fd is the file of today, unchanged since; lock */
 	uint64_t checked_seq;	  /* at/: up to there that is known to be so; lock */
 	pthread_mutex_t lock;	  /* ctl: text and answered */
@@ -263,6 +268,15 @@ must_check int since_resolve(struct workspace *ws, const char *name, struct vspe
 vrender_fn vdoc_since, vdoc_since_json;
 /* Who looked at since/last and when; NULL does nothing. */
 struct since_looks *since_looks_free(struct since_looks *looks);
+
+/* ---- events/ ---- */
+
+must_check int events_resolve(const char *name, struct vspec *out);
+/* A reader of its own. -ENFILE: there are too many. */
+must_check int events_open(struct vhandle *h, struct fuse_file_info *fi);
+/* Answers at once, or when something happens, or the reader is interrupted. */
+void events_read(fuse_req_t req, struct vhandle *h, size_t size, bool wait);
+void events_close(struct vhandle *h);
 
 /* ---- documents ---- */
 

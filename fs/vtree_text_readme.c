@@ -38,6 +38,7 @@ static const char otherwise[] =
 	"TO SEE WHAT HAPPENED\n"
 	"    cat .stomp/status             this workspace on one screen\n"
 	"    cat .stomp/since/last         what others changed since you last looked\n"
+	"    cat .stomp/events/new         what happens, as it happens (never ends)\n"
 	"    cat .stomp/log                newest changes and refusals, and whose\n"
 	"    cat .stomp/history/src/a.c/log    the versions of src/a.c\n"
 	"    diff .stomp/history/src/a.c/3 src/a.c\n"

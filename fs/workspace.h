@@ -27,6 +27,7 @@
 struct park;
 struct notifier;
 struct vtree;
+struct feeds;
 struct refusal_ring;
 struct retire;
 struct old_rules;
@@ -108,6 +109,7 @@ struct workspace {
 	struct park *park;
 	struct notifier *notifier;
 	struct vtree *vtree;
+	struct feeds *feeds;
 	struct checker *checker;
 	struct collector *collector;
 	struct refusal_ring *refusals;

@@ -12,7 +12,7 @@ int journal_event(struct journal *j, const struct event *e)
 	return item ? queue_put(j, item, NULL, QUEUE_DROP_WHEN_FAILING) : -ENOMEM;
 }
 
-static void read_event(sqlite3_stmt *s, struct event *e)
+void row_read_event(sqlite3_stmt *s, struct event *e)
 {
 	*e = (struct event){
 		.seq = column_int(s, 0),
@@ -47,7 +47,7 @@ int journal_events(struct journal *j, uint64_t after_seq, uint64_t limit,
 	if (writer)
 		bind_text(s, after_seq ? 3 : 2, writer);
 	while ((r = db_step(p.db, s)) == 1) {
-		read_event(s, &e);
+		row_read_event(s, &e);
 		r = fn(&e, ctx);
 		if (r)
 			return r;

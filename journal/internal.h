@@ -119,6 +119,8 @@ struct journal {
 	struct list jobs;
 	bool stopping;
 	uint64_t commits, commit_ns_total, backpressure_waits;
+	commit_fn *on_commit; /* or NULL */
+	void *on_commit_ctx;
 
 	pthread_mutex_t resolve_lock; /* one conflict at a time is looked at and marked */
 
@@ -197,6 +199,9 @@ static inline void pooled_put(const struct pooled *p)
 
 /* refusal.c */
 void row_read_refusal(sqlite3_stmt *s, struct refusal *r); /* strings live in s */
+
+/* event.c */
+void row_read_event(sqlite3_stmt *s, struct event *e); /* strings live in s */
 
 /* conflict.c: inside the writer's transaction */
 must_check int conflict_write(struct db *db, const struct resolution *r, struct tally *t);

@@ -466,6 +466,45 @@ must_check int journal_refusals(
 /* fn's answer, or -ENOENT. */
 must_check int journal_refusal(struct journal *j, uint64_t id, refusal_fn *fn, void *ctx);
 
+/* ---- all of it as it is written ---- */
+
+/* Behind a row: what was written later is behind it in each of the tables. */
+struct feed_place {
+	uint64_t version, event, move; /* ids of rows */
+};
+
+struct feed_move {
+	const char *from, *to; /* a folder was renamed */
+	size_t from_len, to_len;
+	int64_t time_ns;
+	uint64_t set_id;
+	const char *writer; /* or NULL */
+};
+
+struct feed_row {
+	uint64_t seq;
+	const struct version *version; /* one of these, the others are NULL */
+	const struct event *event;     /* each refusal has one, "refuse" */
+	const struct feed_move *move;
+};
+
+/* at: just behind that row. */
+typedef int feed_fn(const struct feed_row *row, const struct feed_place *at, void *ctx);
+
+/* The place that no row of a greater seq is before. INT64_MAX: behind all. */
+must_check int journal_feed_from(
+	struct journal *j, uint64_t after_seq, struct feed_place *at);
+
+/* What is written and behind the place, which moves along; what fn returns once that is not
+ * 0. Of a batch oldest first; what is written late comes late, with a lesser seq. */
+must_check int journal_feed(
+	struct journal *j, struct feed_place *at, feed_fn *fn, void *ctx);
+
+/* Called by the thread that writes, with the journal's lock held, once rows were committed:
+ * only to wake somebody. NULL: nobody any more, also when this has returned. */
+typedef void commit_fn(void *ctx);
+void journal_on_commit(struct journal *j, commit_fn *fn, void *ctx);
+
 /* ---- conflicts: refusals whose bytes were kept, until they are resolved ---- */
 
 enum conflict_set { CONFLICTS_UNRESOLVED, CONFLICTS_RESOLVED };

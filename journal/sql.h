@@ -43,7 +43,8 @@
 	"SELECT id, hash, size, copy, codec, data, identity, base_id, segment_id, weight," \
 	" ranges FROM content "
 
-#define SQL_EVENT "SELECT seq, time_ns, kind, path, writer, epoch, number, text FROM event "
+#define SQL_EVENT                                                                          \
+	"SELECT seq, time_ns, kind, path, writer, epoch, number, text, id FROM event "
 
 #define SQL_STATEMENTS(X)                                                                  \
 	X(BEGIN, "BEGIN IMMEDIATE")                                                        \
@@ -199,7 +200,8 @@
 	X(GC_RESOLVED_DROP, "UPDATE refusal SET content_id = NULL, resolved_seq = NULL,"   \
 			    " resolved_ns = NULL, resolved_by = NULL,"                     \
 			    " resolved_how = NULL WHERE id = ?1")                          \
-	X(GC_EVENTS_DROP, "DELETE FROM event WHERE time_ns < ?1 AND id IN"                 \
+	X(GC_EVENTS_DROP, "DELETE FROM event WHERE time_ns < ?1"                           \
+			  " AND id < (SELECT max(id) FROM event) AND id IN"                \
 			  " (SELECT id FROM event ORDER BY seq, id LIMIT ?2)")             \
 	X(GC_REFUSALS_DROP, "DELETE FROM refusal WHERE time_ns < ?1"                       \
 			    " AND content_id IS NULL AND id IN (SELECT id FROM refusal"    \
@@ -220,6 +222,19 @@
 			" FROM folder_move WHERE seq > ?1 AND seq < ?2")                   \
 	X(EVENT_ADD, "INSERT INTO event (seq, time_ns, kind, path, writer, epoch, number," \
 		     " text) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")                     \
+	X(FEED_FROM, "SELECT coalesce((SELECT min(id) - 1 FROM version WHERE seq > ?1),"   \
+		     " (SELECT max(id) FROM version), 0),"                                 \
+		     " coalesce((SELECT min(id) - 1 FROM event WHERE seq > ?1),"           \
+		     " (SELECT max(id) FROM event), 0),"                                   \
+		     " coalesce((SELECT min(id) - 1 FROM folder_move WHERE seq > ?1),"     \
+		     " (SELECT max(id) FROM folder_move), 0)")                             \
+	X(FEED_VERSIONS, SQL_VERSION "WHERE v.id > ?1 ORDER BY v.id")                      \
+	X(FEED_EVENTS, SQL_EVENT "WHERE id > ?1 ORDER BY id")                              \
+	X(FEED_MOVES,                                                                      \
+		"SELECT m.id, m.seq, m.time_ns, m.from_path, m.to_path, m.set_id,"         \
+		" w.name FROM folder_move m LEFT JOIN author a ON a.id = m.author_id"      \
+		" LEFT JOIN writer w ON w.id = a.writer_id"                                \
+		" WHERE m.id > ?1 ORDER BY m.id")                                          \
 	X(EVENT_NEWEST, SQL_EVENT "ORDER BY seq DESC, id DESC LIMIT ?1")                   \
 	X(EVENT_NEWEST_BY,                                                                 \
 		SQL_EVENT "WHERE writer = ?2 ORDER BY seq DESC, id DESC LIMIT ?1")         \

@@ -473,6 +473,8 @@ static int run_commit(struct journal *j)
 	j->commits++;
 	j->commit_ns_total += (uint64_t)(clock_boot_ns(j->clock) - start);
 	release_batch(j);
+	if (j->on_commit)
+		j->on_commit(j->on_commit_ctx);
 	return r_sync;
 }
 

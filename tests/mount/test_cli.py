@@ -24,7 +24,7 @@ from stomplib.writer import clean_environment
 
 DONE, NO, USAGE, NO_WORKSPACE, FAILED = range(5)
 STOMP = find_build() / "cli" / "stomp"
-COMMANDS = "mount umount run status top log changes blame diff cat rollback restore report lease why conflicts resolve policy doctor agents pin gc".split()
+COMMANDS = "mount umount run status top log changes blame diff cat rollback restore report lease why conflicts resolve policy doctor agents pin gc watch".split()
 
 
 def stomp(cwd, *args, code=DONE, env=None, timeout=30):

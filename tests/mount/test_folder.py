@@ -31,7 +31,7 @@ TABLES = {
     "gc.json": "gc",
     "pins.json": "pins",
 }
-FOLDERS = {"history", "conflicts", "at", "since", "sets"}
+FOLDERS = {"history", "conflicts", "at", "since", "sets", "events"}
 OTHERS = {"ctl", "conflicts.ndjson"}
 STRANGER = 54321
 

@@ -36,6 +36,7 @@ def test_what_others_did_since_an_epoch(unmounted, writer):  # D
     alice, bob = writer("alice"), writer("bob")
     bob.writefile("mine", b"mine\n")
     alice.writefile("both", b"a\n")
+    unmounted.text("log")  # their releases are handled: the versions come before what follows
     epoch = epoch_now(unmounted)
     alice.writefile("old", b"1\n2\nthree\n4\n5\n")
     alice.writefile("new", b"n\n")
@@ -70,6 +71,7 @@ def test_what_others_did_since_an_epoch(unmounted, writer):  # D
 def test_since_last(workspace, writer):  # D
     alice, bob = writer("alice"), writer("bob")
     alice.writefile("a", b"1\n")
+    workspace.text("log")  # her release is handled: her version comes before bob's
     bob.writefile("b", b"1\n")
     nothing = "Nothing that others did since then is different now.\n"
     assert bob.readfile(".stomp/since/last").decode() == nothing, "his own change is a look"
@@ -85,6 +87,7 @@ def test_since_last(workspace, writer):  # D
 def test_it_is_short_whatever_happened(workspace, writer):  # D
     alice = writer("alice")
     alice.writefile("first", b"")
+    workspace.text("log")
     epoch = epoch_now(workspace)
     alice.sh("for i in $(seq 120); do echo $i > f$i; done")
     text = writer("bob").readfile(f".stomp/since/{epoch}").decode()

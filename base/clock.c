@@ -49,3 +49,13 @@ void clock_fake_init(struct clock_fake *f)
 		.wall = 1700000000 * NS_PER_S,
 	};
 }
+
+void clock_cond_init(pthread_cond_t *cond)
+{
+	pthread_condattr_t attr;
+
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(cond, &attr);
+	pthread_condattr_destroy(&attr);
+}

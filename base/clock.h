@@ -7,6 +7,7 @@
 #ifndef STOMP_BASE_CLOCK_H
 #define STOMP_BASE_CLOCK_H
 
+#include <pthread.h>
 #include <stdint.h>
 
 #define NS_PER_MS 1000000LL
@@ -36,5 +37,8 @@ struct clock_fake {
 };
 
 void clock_fake_init(struct clock_fake *f);
+
+/* A condition whose timed waits are until times of CLOCK_MONOTONIC, which does not step. */
+void clock_cond_init(pthread_cond_t *cond);
 
 #endif

@@ -112,16 +112,12 @@ static void *check(void *arg)
 int checker_new(struct workspace *ws, struct checker **out)
 {
 	struct checker *c = calloc(1, sizeof(*c));
-	pthread_condattr_t attr;
 
 	if (!c)
 		return -ENOMEM;
 	c->ws = ws;
 	pthread_mutex_init(&c->lock, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&c->wake, &attr);
-	pthread_condattr_destroy(&attr);
+	clock_cond_init(&c->wake);
 	*out = c;
 	return 0;
 }

@@ -141,16 +141,12 @@ static void *collect(void *arg)
 int collector_new(struct workspace *ws, struct collector **out)
 {
 	struct collector *c = calloc(1, sizeof(*c));
-	pthread_condattr_t attr;
 
 	if (!c)
 		return -ENOMEM;
 	c->ws = ws;
 	pthread_mutex_init(&c->lock, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&c->wake, &attr);
-	pthread_condattr_destroy(&attr);
+	clock_cond_init(&c->wake);
 	if (pthread_create(&c->thread, NULL, collect, c)) {
 		pthread_cond_destroy(&c->wake);
 		pthread_mutex_destroy(&c->lock);

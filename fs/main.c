@@ -223,14 +223,7 @@ static int open_workspace(struct daemon *d)
 	}
 	pthread_mutex_init(&ws->sessions_lock, NULL);
 	pthread_mutex_init(&ws->explicit_lock, NULL);
-	{
-		pthread_condattr_t attr;
-
-		pthread_condattr_init(&attr);
-		pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-		pthread_cond_init(&ws->sessions_cond, &attr);
-		pthread_condattr_destroy(&attr);
-	}
+	clock_cond_init(&ws->sessions_cond);
 	list_init(&ws->sessions);
 	dir_stash_init(&ws->dir_stash);
 	ws->mounted_ns = workspace_now(ws);
@@ -333,6 +326,7 @@ static void install_ops(struct fuse_lowlevel_ops *ops)
 	ops_install_attr(ops);
 	ops_install_open(ops);
 	ops_install_io(ops);
+	ops_install_close(ops);
 	ops_install_names(ops);
 	ops_install_remove(ops);
 	ops_install_rename(ops);

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "fs/file.h"
+#include "fs/notify.h"
 #include "policy/identity.h"
 
 struct op op_begin(fuse_req_t req, op_fn *run)
@@ -75,4 +76,31 @@ void op_reply_err(struct op *op, int positive_errno)
 {
 	fuse_reply_err(op->req, positive_errno);
 	op_end(op);
+}
+
+struct late_reply {
+	fuse_req_t req;
+	ssize_t result; /* bytes written, or -errno; 0: done, of what is no write */
+};
+
+static void reply_late(void *ctx)
+{
+	struct late_reply *late = ctx;
+
+	if (late->result <= 0)
+		fuse_reply_err(late->req, (int)-late->result);
+	else
+		fuse_reply_write(late->req, (size_t)late->result);
+	free(late);
+}
+
+bool op_reply_after_notes(struct workspace *ws, fuse_req_t req, ssize_t result)
+{
+	struct late_reply *late = malloc(sizeof(*late));
+
+	if (!late)
+		return false;
+	*late = (struct late_reply){req, result};
+	notify_then(ws, reply_late, late);
+	return true;
 }

@@ -79,6 +79,10 @@ void op_free_copies(struct op *copy);
 /* Answers, each ending the operation. No lock may be held. */
 void op_reply_err(struct op *op, int positive_errno);
 
+/* Answer req once the kernel has been told all that it is to be told by now: bytes written,
+ * -errno, or 0 for what is no write. Ends no operation. False: no memory, not answered. */
+bool op_reply_after_notes(struct workspace *ws, fuse_req_t req, ssize_t result);
+
 /* ---- the park ---- */
 
 must_check int park_new(struct workspace *ws, struct park **out);

@@ -32,7 +32,8 @@ static inline const char *path_name(const struct buf *path)
 void ops_install_entry(struct fuse_lowlevel_ops *ops);	/* lookup, forget, statfs */
 void ops_install_attr(struct fuse_lowlevel_ops *ops);	/* getattr, setattr, xattrs */
 void ops_install_open(struct fuse_lowlevel_ops *ops);	/* open, create, release */
-void ops_install_io(struct fuse_lowlevel_ops *ops);	/* read, write, flush, fsync … */
+void ops_install_io(struct fuse_lowlevel_ops *ops);	/* read, write, fallocate … */
+void ops_install_close(struct fuse_lowlevel_ops *ops);	/* flush, fsync */
 void ops_install_names(struct fuse_lowlevel_ops *ops);	/* mkdir, mknod, symlink, link */
 void ops_install_remove(struct fuse_lowlevel_ops *ops); /* unlink, rmdir */
 void ops_install_rename(struct fuse_lowlevel_ops *ops);

@@ -2,11 +2,9 @@
 #include <string.h>
 
 #include "fs/creds.h"
-#include "fs/durability.h"
 #include "fs/notify.h"
 #include "fs/ops.h"
 #include "fs/pending.h"
-#include "fs/procscan.h"
 #include "fs/refuse.h"
 #include "fs/session.h"
 #include "fs/vtree.h"
@@ -114,39 +112,11 @@ static ssize_t write_all(int fd, const char *data, size_t size, off_t offset)
 	return (ssize_t)done;
 }
 
-struct late_reply {
-	fuse_req_t req;
-	ssize_t result; /* bytes written, or -errno; 0: done, of what is no write */
-};
-
-static void reply_late(void *ctx)
-{
-	struct late_reply *late = ctx;
-
-	if (late->result <= 0)
-		fuse_reply_err(late->req, (int)-late->result);
-	else
-		fuse_reply_write(late->req, (size_t)late->result);
-	free(late);
-}
-
-/* Answer once the kernel has been told all that it is to be told. */
-static bool reply_after_notes(struct workspace *ws, fuse_req_t req, ssize_t result)
-{
-	struct late_reply *late = malloc(sizeof(*late));
-
-	if (!late)
-		return false;
-	*late = (struct late_reply){req, result};
-	notify_then(ws, reply_late, late);
-	return true;
-}
-
 /* Pages read beside this write may hold old bytes: drop them before it is answered. */
 static bool reply_after_invalidation(struct op *op, struct inode *inode, ssize_t size)
 {
 	notify_content(op->ws, inode);
-	return reply_after_notes(op->ws, op->req, size);
+	return op_reply_after_notes(op->ws, op->req, size);
 }
 
 /* What was stored through a mapping has its place, whatever the descriptor is like. */
@@ -490,80 +460,7 @@ static void do_copy_file_range(fuse_req_t req, fuse_ino_t id_in, off_t offset_in
 	run_copy(&op);
 }
 
-/* ---- flush, fsync, lseek ---- */
-
-/* The verdict of what is pending through this handle, where it can be heard. */
-static int resolve(struct workspace *ws, struct handle *h, fuse_req_t req, bool is_close,
-	bool *refused)
-{
-	struct op op = {.ws = ws, .by = h->by, .req = req};
-	auto_buf path = {0};
-	struct change c;
-	struct file *f;
-	int r = 0;
-
-	*refused = false;
-	if (!h->guarded || !h->writable)
-		return 0;
-	f = file_lock_of(ws, h->inode);
-	if (!f)
-		return -ENOMEM;
-	if (pending_fd(f, h) >= 0 && inode_path(inode_current(h->inode), &path) == 0) {
-		c = change_of(&op, f, f->inode, h, CHANGE_TRUNCATING, "close", &path);
-		/* A close of one descriptor of several (a child's, a dup) is no end yet. */
-		if (!is_close || !procscan_has_open(ws, h->by->writer, f->inode->ino, true))
-			r = pending_resolve(&c, true);
-	} else if (f->session.by && f->session.dirty && gate_holds(f, h)) {
-		session_mark_closed(ws, f, handle_fd(ws, h));
-	}
-	h->flushed = true;
-	*refused = h->mappable && h->fence == FENCE_REFUSED;
-	file_unlock(f);
-	file_put(ws, f);
-	return r;
-}
-
-/* Where a mapping may have shown what was refused, now or by an msync before, its pages go
- * before the caller hears. */
-static void reply_verdict(fuse_req_t req, bool refused, int r)
-{
-	if (!refused || !reply_after_notes(workspace_of(req), req, r))
-		fuse_reply_err(req, -r);
-}
-
-static void do_flush(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
-{
-	struct workspace *ws = workspace_of(req);
-	bool refused;
-	int r;
-
-	if (vtree_has(id)) {
-		fuse_reply_err(req, 0);
-		return;
-	}
-	r = resolve(ws, handle_of(fi), req, true, &refused);
-	if (r == 0)
-		r = durable_close(ws, handle_of(fi));
-	reply_verdict(req, refused, r);
-}
-
-static void do_fsync(fuse_req_t req, fuse_ino_t id, int datasync, struct fuse_file_info *fi)
-{
-	struct workspace *ws = workspace_of(req);
-	struct handle *h;
-	bool refused;
-	int r;
-
-	if (vtree_has(id)) {
-		fuse_reply_err(req, 0);
-		return;
-	}
-	h = handle_of(fi);
-	r = resolve(ws, h, req, false, &refused);
-	if (r == 0)
-		r = durable_file(ws, h, datasync);
-	reply_verdict(req, refused, r);
-}
+/* ---- lseek ---- */
 
 static void do_lseek(
 	fuse_req_t req, fuse_ino_t id, off_t offset, int whence, struct fuse_file_info *fi)
@@ -595,7 +492,5 @@ void ops_install_io(struct fuse_lowlevel_ops *ops)
 	ops->write = do_write;
 	ops->fallocate = do_fallocate;
 	ops->copy_file_range = do_copy_file_range;
-	ops->flush = do_flush;
-	ops->fsync = do_fsync;
 	ops->lseek = do_lseek;
 }

@@ -226,7 +226,8 @@ static bool is_captured(struct rename *rn, const struct end *e)
 	       h->has_hash && !e->file->session.dirty &&
 	       inode_stat(rn->ws, e->inode, &st) == 0 && (uint64_t)st.st_size == h->size &&
 	       st.st_nlink == 1 &&
-	       st.st_mtim.tv_sec * NS_PER_S + st.st_mtim.tv_nsec == h->mtime_ns;
+	       st.st_mtim.tv_sec * NS_PER_S + st.st_mtim.tv_nsec == h->mtime_ns &&
+	       journal_has_content(rn->ws->journal, h->hash, h->size);
 }
 
 /* A version of what has come to path from another path. content moves out, where there is

@@ -57,12 +57,11 @@ static const char otherwise[] =
 	"    exec 3<>.stomp/ctl; echo 'lease acquire ttl=5m src/a.c' >&3; cat <&3\n"
 	"\n"
 	"ALSO HERE (tables have a .json twin)\n"
-	"    me         who you are taken for, and why; if it is wrong:\n"
-	"               stomp run NAME -- YOUR-COMMAND\n"
+	"    me         who you are taken for; if wrong: stomp run NAME -- COMMAND\n"
 	"    writers    who has been here          leases     who holds what\n"
-	"    policy     which files are guarded    metrics    for Prometheus\n"
-	"               (stomp policy check FILE names the line that decides)\n"
-	"    ctl        commands; `cat .stomp/ctl` lists them\n";
+	"    policy     which files are guarded (stomp policy check FILE)\n"
+	"    metrics    for Prometheus             ctl        commands; cat it for a "
+	"list\n";
 
 /* S1, S8: why a read in the same breath as the save does not help. */
 static void put_settle(const struct workspace *ws, struct buf *out)

@@ -252,6 +252,12 @@ must_check int place_arrives(
 must_check int place_newest_row(
 	struct db *db, const struct place *p, struct version_row *row);
 
+/* What was there last, through renames of folders; p goes to where that was. itself: the
+ * path may be a folder's own, which goes with its renames too. 1: row tells; 0: no row
+ * does, or what was there left with its folder. */
+must_check int place_find_newest(struct journal *j, struct db *db, struct place *p,
+	bool itself, struct version_row *row);
+
 /* A folder and what it was called before; paths end in '/' ("" for the root). At most
  * PLACES_MAX; what is beyond is left out. */
 enum { PLACES_MAX = 256 };

@@ -6,24 +6,16 @@
 #include "journal/internal.h"
 #include "journal/schema.h"
 
-static int init_locks(struct journal *j)
+static void init_locks(struct journal *j)
 {
-	pthread_condattr_t attr;
-	int r = pthread_condattr_init(&attr);
-
-	if (r)
-		return -r;
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_mutex_init(&j->lock, NULL);
 	pthread_mutex_init(&j->pool_lock, NULL);
 	pthread_mutex_init(&j->resolve_lock, NULL);
-	pthread_cond_init(&j->wake, &attr);
-	pthread_cond_init(&j->done, &attr);
-	pthread_cond_init(&j->room, &attr);
+	clock_cond_init(&j->wake);
+	clock_cond_init(&j->done);
+	clock_cond_init(&j->room);
 	for (int i = 0; i < NUMBER_KINDS; i++)
 		pthread_mutex_init(&j->numbers[i].lock, NULL);
-	pthread_condattr_destroy(&attr);
-	return 0;
 }
 
 static void done_locks(struct journal *j)
@@ -111,11 +103,7 @@ int journal_open(struct journal **out, const struct journal_options *options)
 	if (!j)
 		return -ENOMEM;
 	db_configure();
-	r = init_locks(j);
-	if (r) {
-		free(j);
-		return r;
-	}
+	init_locks(j);
 	j->clock = options->clock;
 	j->faults = options->faults;
 	j->max_bytes = options->max_bytes;

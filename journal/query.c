@@ -102,8 +102,8 @@ int place_newest_row(struct db *db, const struct place *p, struct version_row *r
  * brought it (go on there) or took it away (nothing is there). Of two renames with one
  * seq, an exchange, arriving is what counts.
  */
-static int find_newest(
-	struct journal *j, struct db *db, struct place *p, struct version_row *row)
+int place_find_newest(struct journal *j, struct db *db, struct place *p, bool itself,
+	struct version_row *row)
 {
 	for (;;) {
 		auto_place from = {0};
@@ -114,8 +114,11 @@ static int find_newest(
 		if (r < 0 || !atomic_load(&j->has_moves))
 			return r;
 		seq = r ? row->v.seq : 0;
-		came = place_came_from(db, p, &from);
-		gone = came < 0 ? 0 : place_left(db, p, &left);
+		came = itself ? place_itself_came_from(db, p, &from)
+			      : place_came_from(db, p, &from);
+		gone = came < 0 ? 0
+		       : itself ? place_itself_left(db, p, &left)
+				: place_left(db, p, &left);
 		if (came < 0 || gone < 0) {
 			version_row_done(row);
 			return came < 0 ? came : gone;
@@ -156,7 +159,7 @@ static int newest_before(struct journal *j, struct db *db, const char *path, siz
 	auto_place place = {0};
 	int r = folders_settle(j) ?: place_init(&place, path, len, before);
 
-	return r ?: find_newest(j, db, &place, row);
+	return r ?: place_find_newest(j, db, &place, false, row);
 }
 
 int journal_head(struct journal *j, const char *path, size_t len, struct version_row *row)

@@ -22,36 +22,6 @@ static bool is_gone(const struct version *v)
 	return v->kind == VERSION_DELETE || v->kind == VERSION_RMDIR;
 }
 
-/* 1: row tells; 0: no row does, or what was there left with its folder. */
-static int look_back(
-	struct journal *j, struct db *db, struct place *p, struct version_row *row)
-{
-	for (;;) {
-		auto_place from = {0};
-		uint64_t left = 0, seq;
-		int r = place_newest_row(db, p, row);
-		int came, gone;
-
-		if (r < 0 || !atomic_load(&j->has_moves))
-			return r;
-		seq = r ? row->v.seq : 0;
-		came = place_itself_came_from(db, p, &from);
-		gone = came < 0 ? 0 : place_itself_left(db, p, &left);
-		if (came < 0 || gone < 0) {
-			version_row_done(row);
-			return came < 0 ? came : gone;
-		}
-		if (r && (!came || seq >= from.before) && (!gone || seq >= left))
-			return 1;
-		version_row_done(row);
-		if (!came || (gone && left > from.before))
-			return 0;
-		place_done(p);
-		*p = from;
-		from.path = NULL;
-	}
-}
-
 /* The first row of just this path after that seq: 1 or 0. */
 static int first_row(
 	struct db *db, const struct place *p, uint64_t after, struct version_row *row)
@@ -138,7 +108,7 @@ static int look(struct journal *j, struct db *db, const char *path, size_t len,
 	*past = (struct past){0};
 	if (r)
 		return r;
-	r = look_back(j, db, &back, &past->row);
+	r = place_find_newest(j, db, &back, true, &past->row);
 	if (r == 1 && is_gone(&past->row.v)) {
 		version_row_done(&past->row);
 		return PAST_ABSENT;

@@ -446,4 +446,4 @@ def test_the_readme_says_what_holds_here(workspace, alice):  # D, S1, M
     install(workspace, alice, "*.md strategy=merge\n")
     lines = workspace.text("README").splitlines()
     assert any(said in line for line in lines)
-    assert len(lines) <= 66 and max(map(len, lines)) <= 78
+    assert len(lines) <= 60 and max(map(len, lines)) <= 78

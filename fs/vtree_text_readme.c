@@ -60,8 +60,7 @@ static const char otherwise[] =
 	"    me         who you are taken for; if wrong: stomp run NAME -- COMMAND\n"
 	"    writers    who has been here          leases     who holds what\n"
 	"    policy     which files are guarded (stomp policy check FILE)\n"
-	"    metrics    for Prometheus             ctl        commands; cat it for a "
-	"list\n";
+	"    metrics    for Prometheus             ctl        commands; cat lists them\n";
 
 /* S1, S8: why a read in the same breath as the save does not help. */
 static void put_settle(const struct workspace *ws, struct buf *out)

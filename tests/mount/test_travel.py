@@ -2,7 +2,6 @@
 
 import os
 import random
-import shutil
 import stat
 import subprocess
 import time
@@ -273,8 +272,7 @@ def test_what_is_out_of_reach_stays_so(unmounted):  # D
     assert run_as(STRANGER, "ls", f"{then}/shut", cwd=unmounted.path).returncode != 0
 
 
-def test_nodes_are_forgotten(workspace):  # D
-    """What was looked at does not stay in memory when the kernel lets it go."""
+def test_a_large_folder_of_the_past_is_listed_whole_twice(workspace):  # D
     script = f"""
 import os
 for i in range(2000):
@@ -283,7 +281,6 @@ for i in range(2000):
     workspace.run(PYTHON, "-c", script)
     then = workspace / ".stomp/at" / moment(workspace)
     assert len(tell(then)) == 2000
-    shutil.rmtree(workspace / ".stomp/at/nothing", ignore_errors=True)
     assert len(os.listdir(then)) == 2000
 
 

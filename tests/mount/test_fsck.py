@@ -5,6 +5,7 @@ import os
 import random
 import sqlite3
 import subprocess
+import time
 
 import pytest
 
@@ -356,6 +357,44 @@ def test_a_queue_of_another_stompfs_is_left_alone(history):
     before = queue.read_bytes()
     assert "another stompfs wrote .stomp/queue" in fsck(history, "--repair", code=0)
     assert queue.read_bytes() == before
+
+
+def killed_with_versions_in_the_queue(history):
+    """No row can be written meanwhile: somebody else holds the database's write lock."""
+    db = sqlite3.connect(database(history), isolation_level=None)
+    assert db.execute("SELECT count(*) FROM version").fetchone() == (122,)
+    history.mount()  # and now its name is another file's, but it is open
+    (history / "known").write_text("the writer has a row\n")
+    history.ctl("checkpoint")
+    db.execute("BEGIN IMMEDIATE")
+    for number in (4, 5, 6):
+        for i in range(5):
+            (history / f"f{i:02}").write_text(f"of {i}, version {number}\n")
+    deadline = time.monotonic() + LIMIT_S  # the last release may be heard of after close
+    while "\nstompfs_journal_queued 15\n" not in history.text("metrics"):
+        assert time.monotonic() < deadline, history.text("metrics")
+    history.kill_daemon()
+    db.execute("ROLLBACK")
+    db.close()
+
+
+def test_a_damaged_record_of_the_queue_costs_its_version_alone(history):  # V4
+    """Versions wait in .stomp/queue, and a letter of one of them changes."""
+    killed_with_versions_in_the_queue(history)
+    assert "15 versions wait in .stomp/queue" in fsck(history, code=0)
+    queue = history.path / ".stomp" / "queue"
+    overwrite(queue, queue.read_bytes().index(b"of 3, version 5\n"), b"O")
+    assert "is damaged, which keeps back those behind it" in fsck(history, code=1)
+    assert "1 lost" in fsck(history, "--repair", code=1)
+    assert "damaged" not in fsck(history, code=0)
+    history.mount()
+    history.ctl("checkpoint")
+    for i in range(5):
+        name = f"f{i:02}"
+        kept = [history.version(name, v["number"]) for v in history.log(name)[3:]]
+        left = [n for n in (4, 5, 6) if (i, n) != (3, 5)]
+        assert kept == [f"of {i}, version {n}\n".encode() for n in left]
+        assert (history / name).read_text() == f"of {i}, version 6\n"
 
 
 def test_a_mount_is_checked_while_it_is_used_and_not_mended(history):

@@ -248,40 +248,6 @@ def test_killed_while_full_and_mounted_again_with_room(full, disk):  # V4
     oracle.holds()
 
 
-def fsck(workspace, *options):
-    done = subprocess.run(
-        [workspace.stomp, "fsck", *options, workspace.path],
-        capture_output=True, text=True, timeout=LIMIT_S,
-    )
-    return done.returncode, done.stdout + done.stderr
-
-
-def test_a_damaged_record_of_the_queue_costs_its_version_alone(full, disk):
-    """Versions wait in .stomp/queue, and a bit of one of them flips."""
-    oracle = begin(full)
-    disk.fill()
-    until_refused(oracle, in_place, [f"f{n}" for n in range(FILES)])
-    full.kill_daemon()
-    disk.empty()
-    code, said = fsck(full)
-    assert code == 0 and ".stomp/queue: the next mount writes the rows" in said, said
-    queue = full.path / ".stomp" / "queue"
-    # The second version of it: later ones wait behind.
-    at = queue.read_bytes().index(b"file 3, generation 000003")
-    with open(queue, "r+b") as f:
-        f.seek(at)
-        f.write(b"F")
-    code, said = fsck(full)
-    assert code == 1 and "is damaged, which keeps back those behind it" in said, said
-    code, said = fsck(full, "--repair")
-    assert code == 1 and "1 lost" in said, said
-    assert "damaged" not in fsck(full)[1]
-    full.mount()
-    recovers(full)
-    oracle.said["f3"].remove(state(3, 3))
-    oracle.holds()
-
-
 KIB_LEFT = [64, 256, 640, 1024, 1536, 2560, 5120, 20480, 30720]
 
 

@@ -1,3 +1,4 @@
+#include "fs/closing.h"
 #include "fs/external.h"
 #include "fs/gate_internal.h"
 #include "fs/inode.h"
@@ -14,23 +15,38 @@ static int refuse_held(struct change *c, struct writer *holder, enum reason reas
 	return refuse(c, &info);
 }
 
+/* L3: what may not wait for the lease. A waiting write or truncate would keep the kernel's
+ * lock on the inode and with it stop the holder. */
+static bool fails_at_once(const struct change *c)
+{
+	return c->never_waits || c->nonblock || c->file->rule.wait_ns == 0;
+}
+
 /* Another holds it, or others are first in the queue: wait in order, or refuse (L3). */
 static int wait_or_refuse(struct change *c, struct writer *holder, int64_t lapses_ns)
 {
+	const int64_t release_ns = NS_PER_S; /* far more than it ever takes */
+	struct file *f = c->file;
 	struct op *op = c->op;
-	int64_t deadline;
+	int64_t limit_ns = f->rule.wait_ns, deadline;
 	int r;
 
 	if (op && op->wait.deadlocked)
 		return refuse_held(c, holder, REASON_DEADLOCK);
-	/* Only what L3 names waits. A waiting write or truncate would keep the kernel's
-	 * lock on the inode and with it stop the holder. */
-	if (!op || c->never_waits || c->nonblock || op->timed_out ||
-		c->file->rule.wait_ns == 0)
+	if (!op || op->timed_out)
 		return refuse_held(c, holder, REASON_HELD);
+	if (fails_at_once(c)) {
+		/* L2: the holder has closed it, which this request has overtaken. Stores of
+		 * a mapping have pages locked and cannot wait. */
+		if (holder != f->lease.holder || op->fi.writepage ||
+			!closing_lease(c->ws, f))
+			return refuse_held(c, holder, REASON_HELD);
+		op->wait.shielded = c->never_waits;
+		limit_ns = release_ns;
+	}
 	deadline = op->wait.deadline_ns ? op->wait.deadline_ns
-					: workspace_now(c->ws) + c->file->rule.wait_ns;
-	r = park_wait(op, c->file, c->by->writer, holder, deadline, lapses_ns);
+					: workspace_now(c->ws) + limit_ns;
+	r = park_wait(op, f, c->by->writer, holder, deadline, lapses_ns);
 	if (r == -EDEADLK)
 		return refuse_held(c, holder, REASON_DEADLOCK);
 	return r < 0 ? r : GATE_PARKED;
@@ -53,7 +69,8 @@ static int settle_old_session(struct change *c)
 		old.asked = "write";
 		pending_abandon(&old, c->by->writer);
 	}
-	r = session_finish(c->ws, f, VERSION_INCOMPLETE);
+	/* What he has closed is whole, though its release was overtaken. */
+	r = session_finish(c->ws, f, closing_session(c->ws, f) ? 0 : VERSION_INCOMPLETE);
 	return r;
 }
 

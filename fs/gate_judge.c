@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 
+#include "fs/closing.h"
 #include "fs/contents.h"
 #include "fs/inode.h"
 #include "fs/notify.h"
@@ -101,7 +102,7 @@ void gate_observe(struct workspace *ws, struct file *f, struct process *p)
 	/* S1: what somebody else has not finished is not observed; once his lease has
 	 * lapsed, what is there becomes a version first. */
 	if (f->session.by && f->session.by->writer != p->writer && f->session.dirty) {
-		bool closed = session_is_closed(ws, f); /* its release is on its way */
+		bool closed = closing_session(ws, f); /* its release is on its way */
 
 		if (!closed && f->lease.holder && now < f->lease.expires_ns)
 			return;

@@ -1,5 +1,6 @@
 #include "fs/gate_internal.h"
 
+#include "fs/closing.h"
 #include "fs/inode.h"
 #include "fs/notify.h"
 #include "fs/pending.h"
@@ -123,12 +124,14 @@ void gate_maybe_end_lease(struct workspace *ws, struct file *f)
 int gate_end_lease_of_the_dead(struct change *c)
 {
 	struct file *f = c->file;
+	bool closed;
 	int r;
 
 	if (!f->lease.holder || f->lease.holder == c->by->writer ||
 		holder_is_alive(c->ws, f))
 		return 0;
-	r = session_finish(c->ws, f, VERSION_INCOMPLETE);
+	closed = f->session.by && closing_session(c->ws, f);
+	r = session_finish(c->ws, f, closed ? 0 : VERSION_INCOMPLETE);
 	if (r == 0)
 		end_lease(c->ws, f);
 	return r;

@@ -29,6 +29,7 @@ struct waiter {
 	int64_t began_ns, lapses_ns;
 	int64_t deadline_ns; /* of the whole wait, whatever it waits for; 0: none yet */
 	bool interrupted;
+	bool shielded;	 /* no signal ends it: a write or truncate, for a moment */
 	bool deadlocked; /* whom it waits for has come to wait for it */
 };
 

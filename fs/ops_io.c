@@ -1,4 +1,5 @@
 #include <fcntl.h>
+#include <limits.h>
 #include <string.h>
 
 #include "fs/creds.h"
@@ -95,6 +96,9 @@ out:
 }
 
 /* ---- write ---- */
+
+/* Among numbers of bytes what GATE_PARKED is among answers: the op is not ours any more. */
+enum { BYTES_PARKED = INT_MIN };
 
 static ssize_t write_all(int fd, const char *data, size_t size, off_t offset)
 {
@@ -199,7 +203,7 @@ static void note_write(const struct op *op, const struct handle *h, struct file 
 		op->ws, f, is_append(op, h) ? INT64_MAX : (uint64_t)op->offset, op->size);
 }
 
-/* f is locked. The bytes written, or -errno. */
+/* f is locked. The bytes written, BYTES_PARKED, or -errno. */
 static ssize_t write_guarded(struct op *op, struct handle *h, struct file *f)
 {
 	auto_buf path = {0};
@@ -236,8 +240,8 @@ static ssize_t write_guarded(struct op *op, struct handle *h, struct file *f)
 		return n;
 	}
 	r = gate_enter(&c);
-	if (r < 0)
-		return r;
+	if (r < 0 || r == GATE_PARKED)
+		return r < 0 ? r : BYTES_PARKED;
 	if (r == GATE_PENDING) {
 		r = pending_begin(&c, false);
 		n = r < 0 ? r : write_pending(&c);
@@ -279,6 +283,8 @@ static void run_write(struct op *op)
 			file_put(ws, f);
 		}
 	}
+	if (n == BYTES_PARKED)
+		return;
 	if (n < 0) {
 		if (op->fi.writepage)
 			notify_content(
@@ -315,7 +321,7 @@ static void do_write(fuse_req_t req, fuse_ino_t id, const char *data, size_t siz
 
 typedef ssize_t act_fn(struct op *op, int fd);
 
-/* Run act through the gate on handle h. */
+/* Run act through the gate on handle h. What it returns, BYTES_PARKED, or -errno. */
 static ssize_t change_through(struct op *op, struct handle *h, enum change_shape shape,
 	const char *asked, act_fn *act)
 {
@@ -351,8 +357,8 @@ static ssize_t change_through(struct op *op, struct handle *h, enum change_shape
 	}
 	if (!may_write_on(f, h, false)) {
 		r = gate_enter(&c);
-		n = r;
-		if (r < 0)
+		n = r == GATE_PARKED ? BYTES_PARKED : r;
+		if (n < 0)
 			goto out;
 		if (r == GATE_PENDING) {
 			r = pending_begin(&c, false);
@@ -391,6 +397,8 @@ static void run_fallocate(struct op *op)
 	struct handle *h = handle_of(&op->fi);
 	ssize_t r = change_through(op, h, CHANGE_BLIND, "fallocate", act_fallocate);
 
+	if (r == BYTES_PARKED)
+		return;
 	if (r == 0 && (op->flags & FALLOC_FL_PUNCH_HOLE))
 		notify_content(op->ws, h->inode);
 	op_reply_err(op, r < 0 ? (int)-r : 0);
@@ -429,6 +437,8 @@ static void run_copy(struct op *op)
 	struct handle *h = handle_of(&op->fi);
 	ssize_t n = change_through(op, h, write_shape(op, h), "write", act_copy);
 
+	if (n == BYTES_PARKED)
+		return;
 	if (n < 0) {
 		op_reply_err(op, (int)-n);
 		return;

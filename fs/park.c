@@ -102,7 +102,7 @@ int park_wait(struct op *op, struct file *file, struct writer *by, struct writer
 	w = &own->wait;
 	/* Before anybody can run and answer it. An interrupt that comes at once leaves its
 	 * mark, and the last poke below makes the watcher look. */
-	if (own != op)
+	if (own != op && !own->wait.shielded)
 		fuse_req_interrupt_func(own->req, on_interrupt, own);
 	pthread_mutex_lock(&p->lock);
 	if (p->stopping || waits_for(p, holder, by, MAX_CYCLE)) {

@@ -1,18 +1,17 @@
 #include "fs/session.h"
 
 #include <fcntl.h>
-#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "fs/capture.h"
+#include "fs/closing.h"
 #include "fs/contents.h"
 #include "fs/external.h"
 #include "fs/handle.h"
 #include "fs/inode.h"
 #include "fs/notify.h"
 #include "fs/policy_file.h"
-#include "fs/procscan.h"
 #include "fs/retire.h"
 #include "fs/workspace.h"
 
@@ -262,44 +261,6 @@ void session_mark_open(struct workspace *ws, struct file *f)
 	f->session.closed = false;
 }
 
-enum closing { STILL_OPEN, CLOSE_HEARD, ON_ITS_WAY };
-
-/* What is known of the handles that write in the session. */
-static enum closing closing_of(const struct file *f)
-{
-	enum closing closing = ON_ITS_WAY;
-	const struct handle *h;
-
-	list_for_each (h, &f->handles, node) {
-		if (!h->epoch || h->fence != FENCE_NONE ||
-			h->by->writer != f->session.by->writer)
-			continue;
-		if (!h->flushed)
-			return STILL_OPEN;
-		if (!__atomic_load_n(&h->releasing, __ATOMIC_ACQUIRE))
-			closing = CLOSE_HEARD;
-	}
-	return closing;
-}
-
-bool session_is_closed(struct workspace *ws, const struct file *f)
-{
-	enum { YIELDS = 16 };
-	enum closing closing = closing_of(f);
-
-	/* The kernel sends the release before the closer's next system call, so another of
-	 * our threads has it, or is just about to. */
-	for (int i = 0; i < YIELDS && closing == CLOSE_HEARD; i++) {
-		sched_yield();
-		closing = closing_of(f);
-	}
-	if (closing != CLOSE_HEARD)
-		return closing == ON_ITS_WAY;
-	/* A close of one descriptor of several (a child's, a dup)? */
-	return !f->inode ||
-	       !procscan_has_open(ws, f->session.by->writer, f->inode->ino, true);
-}
-
 /* V4: what a crash would have to find on disk must be in the journal before it is
  * overwritten. */
 static int await_earlier(struct workspace *ws, struct file *f)
@@ -318,7 +279,7 @@ static int join_session(struct workspace *ws, struct file *f)
 {
 	int r;
 
-	if (!f->session.dirty || !session_is_closed(ws, f))
+	if (!f->session.dirty || !closing_session(ws, f))
 		return 0;
 	r = session_checkpoint(ws, f, 0);
 	f->must_sync |= f->session.synced;

@@ -34,10 +34,6 @@ void session_will_write(struct workspace *ws, struct file *f, uint64_t at, uint6
 void session_will_resize(struct workspace *ws, struct file *f, uint64_t size);
 void session_will_change_all(struct file *f);
 
-/* Every handle that wrote in the open session was closed, and no process of its writer has
- * it open by another descriptor: only the release is still on its way from the kernel. */
-bool session_is_closed(struct workspace *ws, const struct file *f);
-
 /* Nothing was changed after all. */
 void session_cancel(struct workspace *ws, struct file *f);
 

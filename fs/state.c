@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "fs/closing.h"
 #include "fs/gate.h"
 #include "fs/housekeeper.h"
 #include "fs/session.h"
@@ -449,7 +450,7 @@ void state_settle(struct workspace *ws)
 		struct file *f = files[i];
 
 		pthread_mutex_lock(&f->lock);
-		if (f->session.by && f->session.dirty && session_is_closed(ws, f))
+		if (f->session.by && f->session.dirty && closing_session(ws, f))
 			(void)!session_checkpoint(ws, f, 0);
 		pthread_mutex_unlock(&f->lock);
 		file_put(ws, f);

@@ -142,11 +142,15 @@ void queue_call_spare(struct queue *q);
 /* The request of e was answered while no thread had it. q->lock held. */
 void queue_return(struct queue *q, struct entry *e);
 
-/* uring.c */
+/* uring_interrupt.c */
 /* Tell libfuse that the request was interrupted. */
 void uring_interrupt(struct uring *u, uint64_t unique);
 /* Was it, before it came? */
 bool uring_was_interrupted(struct uring *u, uint64_t unique);
+/* Has the thread a signal that it would take? The kernel tells nobody of one that comes
+ * between the system call and the moment when its request is put into an entry; but then it
+ * is pending from before the request was seen here. Not to be asked with a lock held. */
+bool uring_has_signal(const struct workspace *ws, pid_t thread);
 
 /* uring_kick.c */
 /* A new entry was lent to q: let the kernel fill it with what waits already. */

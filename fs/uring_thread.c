@@ -106,6 +106,13 @@ static bool leave(struct entry *e)
 	return answered;
 }
 
+static bool was_interrupted(struct uring *u, const struct fuse_in_header *in)
+{
+	return (__atomic_load_n(&u->n_interrupts, __ATOMIC_SEQ_CST) &&
+		       uring_was_interrupted(u, in->unique)) ||
+	       uring_has_signal(u->ws, (pid_t)in->pid);
+}
+
 static void run(struct ring_thread *t, struct entry *e)
 {
 	const struct entry_header *header = e->iov[0].iov_base;
@@ -126,9 +133,7 @@ static void run(struct ring_thread *t, struct entry *e)
 	else
 		answer_nonsense(t, e);
 	t->current = NULL;
-	if (t->answer == NOT_ANSWERED &&
-		__atomic_load_n(&t->u->n_interrupts, __ATOMIC_SEQ_CST) &&
-		uring_was_interrupted(t->u, in.unique))
+	if (t->answer == NOT_ANSWERED && was_interrupted(t->u, &in))
 		uring_interrupt(t->u, in.unique);
 }
 

@@ -452,8 +452,6 @@ int events_open(struct vhandle *h, struct fuse_file_info *fi)
 	uint64_t seq;
 	int r = 0;
 
-	if (all->ws->uring) /* a read that waits there is not proven to end */
-		return -EOPNOTSUPP;
 	if (__atomic_add_fetch(&all->n, 1, __ATOMIC_RELAXED) > FEEDS_MAX) {
 		__atomic_sub_fetch(&all->n, 1, __ATOMIC_RELAXED);
 		return -ENFILE;

@@ -256,6 +256,127 @@ def test_a_signal_ends_a_wait(ring, writer):  # L3
     alice.close(fd)
 
 
+def states(pid):
+    """Of all its threads; none: it has ended."""
+    try:
+        tasks = list(Path(f"/proc/{pid}/task").iterdir())
+        return {(t / "stat").read_text().rpartition(")")[2].split()[0] for t in tasks}
+    except (FileNotFoundError, ProcessLookupError):
+        return set()
+
+
+def in_call(pid, number):
+    words = Path(f"/proc/{pid}/syscall").read_text(encoding="ascii").split()
+    return words[0] == str(number)
+
+
+SIGNALLED = """
+import os, signal, sys
+def heard(*_):
+    raise KeyboardInterrupt
+signal.signal(signal.SIGUSR1, heard)
+fd = os.open('.stomp/events/new', os.O_RDONLY) if sys.argv[1] == 'read' else -1
+print(os.getpid(), flush=True)
+sys.stdin.readline()
+try:
+    os.read(fd, 100) if fd >= 0 else os.open('f', os.O_WRONLY | os.O_APPEND)
+    print('in vain')
+except KeyboardInterrupt:
+    print('interrupted')
+"""
+
+
+@pytest.mark.mount_options("ttl=1h", "wait=1h", "settle=1ms")
+@pytest.mark.parametrize("transport", [pytest.param("uring", marks=needs_ring), "uring=off"])
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM])
+@pytest.mark.parametrize(("call", "is_in"), [("open", 257), ("read", 0)])  # x86-64
+def test_a_signal_before_the_daemon_has_the_request_ends_the_wait(  # L3
+    unmounted, writer, transport, number, call, is_in
+):
+    """Over io_uring the kernel tells nobody of such a signal."""
+    if transport == "uring" and not built(unmounted):
+        pytest.skip("built without liburing")
+    unmounted.mount(unmounted.options + [transport])
+    alice = writer("alice")
+    fd = alice.open("f", WRONLY | os.O_CREAT)
+    alice.write(fd, b"x")
+    child = subprocess.Popen(
+        [unmounted.stomp, "run", "bob", "--", "/usr/bin/python3", "-c", SIGNALLED, call],
+        cwd=unmounted.path,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    pid, daemon = int(child.stdout.readline()), unmounted.daemon.pid
+    os.kill(daemon, signal.SIGSTOP)
+    try:
+        wait_until(lambda: states(daemon) == {"T"}, "the daemon stands still")
+        child.stdin.write(b"\n")
+        child.stdin.flush()
+        wait_until(lambda: in_call(pid, is_in), "the call")
+        os.kill(pid, number)
+        # From then on it waits for the answer alone (D), or is gone: an earlier moment
+        # would be one for an INTERRUPT.
+        wait_until(lambda: states(pid) <= {"D", "Z"}, "it has heard the signal")
+    finally:
+        os.kill(daemon, signal.SIGCONT)
+    try:
+        said = child.communicate(timeout=SOON_S)[0]
+    finally:
+        child.kill()
+    assert said == (b"interrupted\n" if number == signal.SIGUSR1 else b"")
+    assert waiting(unmounted) == 0
+    alice.close(fd)
+
+
+TURNS = """
+import os, sys
+turn, other, cpu = map(int, sys.argv[1:])
+os.sched_setaffinity(0, {cpu})
+for i in range(300):
+    os.read(turn, 1)
+    fd = os.open('f', os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK)
+    os.write(fd, b'x')
+    os.close(fd)
+    os.write(other, b'.')
+"""
+
+
+@pytest.mark.mount_options("settle=1ms")
+@pytest.mark.parametrize("transport", [pytest.param("uring", marks=needs_ring), "uring=off"])
+def test_who_comes_after_the_close_is_not_refused(unmounted, transport):  # L2, L3
+    """The next one's open may overtake the release, where he runs on another CPU."""
+    if transport == "uring" and not built(unmounted):
+        pytest.skip("built without liburing")
+    unmounted.mount(unmounted.options + [transport])
+    (unmounted / "f").touch()
+    pipes, cpus = [os.pipe(), os.pipe()], sorted(os.sched_getaffinity(0))
+    both = [
+        subprocess.Popen(
+            [unmounted.stomp, "run", name, "--", "/usr/bin/python3", "-c", TURNS]
+            + [str(turn), str(other), str(cpu)],
+            cwd=unmounted.path,
+            pass_fds=(turn, other),
+        )
+        for name, turn, other, cpu in [
+            ("alice", pipes[0][0], pipes[1][1], cpus[0]),
+            ("bob", pipes[1][0], pipes[0][1], cpus[-1]),
+        ]
+    ]
+    os.write(pipes[0][1], b".")
+    try:
+        # One that fails takes no more turns.
+        wait_until(lambda: any(p.poll() is not None for p in both), "an end", 50)
+        assert [p.wait(timeout=SOON_S) for p in both] == [0, 0]
+    finally:
+        for p in both:
+            p.kill()
+            p.wait()
+        for end in (end for pipe in pipes for end in pipe):
+            os.close(end)
+    assert (unmounted / "f").read_bytes() == b"x" * 600
+    assert unmounted.json("refusals")["refusals"] == []
+
+
 # ---------------------------------------------------------------- the end
 
 

@@ -11,12 +11,7 @@ import time
 
 import pytest
 
-from stomplib.workspace import given_options
-
-pytestmark = [
-    pytest.mark.mount_options("settle=1ms", "wait=200ms"),
-    pytest.mark.skipif("uring" in given_options(), reason="EOPNOTSUPP over io_uring"),
-]
+pytestmark = pytest.mark.mount_options("settle=1ms", "wait=200ms")
 
 SOON_S = 20
 N_WRITERS, N_FILES = 4, 150

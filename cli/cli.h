@@ -23,6 +23,7 @@ int cmd_changes(int argc, char **argv);
 int cmd_conflicts(int argc, char **argv);
 int cmd_diff(int argc, char **argv);
 int cmd_doctor(int argc, char **argv);
+int cmd_export(int argc, char **argv);
 int cmd_fsck(int argc, char **argv);
 int cmd_gc(int argc, char **argv);
 int cmd_lease(int argc, char **argv);

@@ -27,6 +27,7 @@ static const struct command commands[] = {
 	{"restore", cmd_restore, "PATH [--at WHEN]",
 		"bring back what was deleted, or what was then"},
 	{"undo", cmd_undo, "SET|WRITER", "take one writer's work back, keep others'"},
+	{"export", cmd_export, "SET|WRITER|PATH", "the same as git commits or as patches"},
 	{"report", cmd_report, "[--since TIME]",
 		"all that happened, as a page for a browser"},
 	{"lease", cmd_lease, "VERB PATH", "hold files ahead; list, break leases"},

@@ -2,9 +2,9 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #include "cli/versions.h"
+#include "cli/words.h"
 
 void report_done(struct report *report)
 {
@@ -15,23 +15,6 @@ void report_done(struct report *report)
 	report_names_done(&report->names);
 	buf_done(&report->notes);
 	*report = (struct report){0};
-}
-
-/* ISO 8601 in UTC with or without a fraction; -1: none. */
-static int64_t parse_ms(const char *iso)
-{
-	struct tm tm = {0};
-	const char *rest = strptime(iso, "%Y-%m-%dT%H:%M:%S", &tm);
-	int64_t ms = 0;
-
-	if (!rest)
-		return -1;
-	if (*rest == '.')
-		for (int i = 1, unit = 100; unit && rest[i] >= '0' && rest[i] <= '9'; i++) {
-			ms += (int64_t)(rest[i] - '0') * unit;
-			unit /= 10;
-		}
-	return (int64_t)timegm(&tm) * 1000 + ms;
 }
 
 static int take(struct report *r, const char *text, uint32_t *number)
@@ -64,7 +47,7 @@ static int add(struct report *r, const struct report_event *e)
 static int begin_event(struct report *r, struct json_object *o, struct report_event *e)
 {
 	*e = (struct report_event){
-		.time_ms = parse_ms(json_text(o, "time", "")),
+		.time_ms = word_time_ms(json_text(o, "time", "")),
 		.seq = (uint64_t)json_number(o, "seq", 0),
 		.number = (uint64_t)json_number(o, "number", 0),
 		.refusals = 1,
@@ -202,12 +185,12 @@ static int read_sets(struct report *r, const struct workspace *ws, struct buf *f
 	for (size_t i = 0; i < n && error == 0; i++) {
 		struct json_object *set = json_object_array_get_idx(sets, i);
 
-		if (parse_ms(json_text(set, "to", "")) >= r->since_ms &&
-			parse_ms(json_text(set, "from", "")) <= r->until_ms)
+		if (word_time_ms(json_text(set, "to", "")) >= r->since_ms &&
+			word_time_ms(json_text(set, "from", "")) <= r->until_ms)
 			error = read_set(r, ws, set, failed);
 	}
 	if (n >= 2000 && error == 0 &&
-		parse_ms(json_text(json_object_array_get_idx(sets, n - 1), "to", "")) >=
+		word_time_ms(json_text(json_object_array_get_idx(sets, n - 1), "to", "")) >=
 			r->since_ms)
 		buf_printf(&r->notes,
 			"Only the newest %zu change sets are listed; choose "
@@ -267,7 +250,7 @@ static int read_log(struct report *r, const struct workspace *ws, uint64_t oldes
 
 		error = add_version(r, v, is_undo(r, set));
 	}
-	if (list.n >= 200 && parse_ms(list.entries[list.n - 1].time) > r->since_ms)
+	if (list.n >= 200 && word_time_ms(list.entries[list.n - 1].time) > r->since_ms)
 		buf_puts(&r->notes,
 			"What was changed round the mount is in it as far as it "
 			"is among the newest 200 versions.\n");

@@ -105,6 +105,22 @@ bool word_moment_ns(const char *word, int64_t now_ns, int64_t *ns)
 	return t != (time_t)-1;
 }
 
+int64_t word_time_ms(const char *iso)
+{
+	struct tm tm = {0};
+	const char *rest = strptime(iso, "%Y-%m-%dT%H:%M:%S", &tm);
+	int64_t ms = 0;
+
+	if (!rest)
+		return -1;
+	if (*rest == '.')
+		for (int i = 1, unit = 100; unit && rest[i] >= '0' && rest[i] <= '9'; i++) {
+			ms += (int64_t)(rest[i] - '0') * unit;
+			unit /= 10;
+		}
+	return (int64_t)timegm(&tm) * 1000 + ms;
+}
+
 bool word_count(const char *word, uint64_t *count)
 {
 	return parse_u64(word, strlen(word), count) && *count > 0;

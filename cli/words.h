@@ -26,6 +26,10 @@ bool word_span_ms(const char *word, int64_t *ms);
  * ("2026-11-24", "2026-11-24T10:32:05"). False where it is none. */
 bool word_moment_ns(const char *word, int64_t now_ns, int64_t *ns);
 
+/* A time as the daemon writes it (ISO 8601 in UTC, with or without a fraction), in
+ * milliseconds since 1970; -1: it is none. */
+int64_t word_time_ms(const char *iso);
+
 /* A whole number of at least 1. */
 bool word_count(const char *word, uint64_t *count);
 

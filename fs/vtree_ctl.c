@@ -21,6 +21,7 @@ const char *ctl_usage(void)
 	       "undo resume SET\n"
 	       "undo end SET done|back\n"
 	       "checkpoint\n"
+	       "moment [MOMENT]\n"
 	       "fsck [scrub] [rate=MIB]\n"
 	       "gc [dry-run]\n"
 	       "pin NAME [at=MOMENT] [PATH...]\n"
@@ -240,7 +241,8 @@ int ctl_execute(fuse_req_t req, struct process *by, const char *line, size_t siz
 		r = start_check(ws, by, cmd, &why);
 	else if (r == 0 && cmd->verb == CTL_GC)
 		r = start_collecting(ws, by, cmd, &why);
-	else if (r == 0 && (cmd->verb == CTL_PIN || cmd->verb == CTL_UNPIN))
+	else if (r == 0 && (cmd->verb == CTL_PIN || cmd->verb == CTL_UNPIN ||
+				   cmd->verb == CTL_MOMENT))
 		r = pins_execute(ws, by, cmd, answer, &why);
 	else if (r == 0 && cmd->verb == CTL_RESOLVE)
 		r = conflicts_settle(ws, by, cmd->conflict, cmd->how, answer, &why);

@@ -27,6 +27,7 @@ enum ctl_verb {
 	CTL_PING,
 	CTL_FSCK,
 	CTL_GC,
+	CTL_MOMENT,
 	CTL_PIN,
 	CTL_UNPIN,
 	CTL_UNDO_BEGIN,
@@ -47,7 +48,7 @@ struct ctl_command {
 	uint64_t rate_mib;     /* CTL_FSCK; 0: unbounded */
 	bool dry_run;	       /* CTL_GC */
 	const char *name;      /* CTL_PIN, CTL_UNPIN */
-	const char *at;	       /* CTL_PIN: a moment, NULL: now */
+	const char *at;	       /* CTL_PIN, CTL_MOMENT: a moment, NULL: now */
 	unsigned n_paths;
 	char *paths[CTL_WORDS_MAX];  /* relative to the workspace, or patterns */
 	char text[CTL_LINE_MAX + 1]; /* what the pointers point into */

@@ -343,6 +343,16 @@ static int parse_unpin(struct ctl_command *cmd, struct words *words, struct buf 
 	return parse_name(cmd, words, why) ?: no_more(words, why);
 }
 
+static int parse_moment(struct ctl_command *cmd, struct words *words, struct buf *why)
+{
+	char *word = NULL;
+	int r = next_word(words, &word, why);
+
+	cmd->verb = CTL_MOMENT;
+	cmd->at = r > 0 ? word : NULL;
+	return r < 0 ? r : no_more(words, why);
+}
+
 static int parse_undo_begin(struct ctl_command *cmd, struct words *words, struct buf *why)
 {
 	char *word;
@@ -464,11 +474,14 @@ int ctl_parse(struct ctl_command *cmd, const char *line, size_t size, struct buf
 		return parse_undo(cmd, &words, why);
 	if (r && !strcmp(word, "gc"))
 		return parse_gc(cmd, &words, why);
+	if (r && !strcmp(word, "moment"))
+		return parse_moment(cmd, &words, why);
 	if (r && !strcmp(word, "pin"))
 		return parse_pin(cmd, &words, why);
 	if (r && !strcmp(word, "unpin"))
 		return parse_unpin(cmd, &words, why);
-	buf_puts(why, "the commands are: lease acquire|renew|release|break, resolve, "
-		      "undo begin|resume|end, checkpoint, fsck, gc, pin, unpin, ping");
+	buf_puts(why,
+		"the commands are: lease acquire|renew|release|break, resolve, "
+		"undo begin|resume|end, checkpoint, moment, fsck, gc, pin, unpin, ping");
 	return -EINVAL;
 }

@@ -88,7 +88,7 @@ static void json_row(struct buf *b, const struct feed_row *row, const struct fee
 	json_time(b, "time", e ? e->time_ns : m->time_ns);
 	if (e) {
 		json_string(b, "kind", e->kind);
-		json_bytes(b, "path", e->path, e->path_len);
+		json_path(b, "path", "word", e->path, e->path_len);
 		json_string(b, "writer", e->writer);
 		json_number(b, "epoch", e->epoch);
 		json_number(b, "number", e->number);
@@ -96,8 +96,8 @@ static void json_row(struct buf *b, const struct feed_row *row, const struct fee
 		json_bytes(b, "text", e->text, e->text ? strcspn(e->text, "\n") : 0);
 	} else {
 		json_string(b, "kind", "rename");
-		json_bytes(b, "path", m->to, m->to_len);
-		json_bytes(b, "from_path", m->from, m->from_len);
+		json_path(b, "path", "word", m->to, m->to_len);
+		json_path(b, "from_path", "from_word", m->from, m->from_len);
 		json_string(b, "writer", m->writer);
 		json_number(b, "set", m->set_id);
 	}

@@ -197,7 +197,7 @@ struct ctl_command;
 must_check int sets_execute(struct workspace *ws, struct process *by,
 	const struct ctl_command *cmd, struct buf *answer, struct buf *why);
 
-/* ctl: pin and unpin. */
+/* ctl: pin, unpin, moment. */
 must_check int pins_execute(struct workspace *ws, struct process *by,
 	const struct ctl_command *cmd, struct buf *answer, struct buf *why);
 
@@ -364,6 +364,9 @@ void json_string(struct buf *b, const char *key, const char *value); /* NULL: nu
 void json_bytes(struct buf *b, const char *key, const char *value, size_t size);
 /* A path as one word of ctl, for names that JSON cannot hold. */
 void json_word(struct buf *b, const char *key, const char *path, size_t size);
+/* A path, and where it is no plain word also as one: JSON cannot hold every name. */
+void json_path(
+	struct buf *b, const char *key, const char *word_key, const char *path, size_t len);
 void json_number(struct buf *b, const char *key, uint64_t value);
 void json_signed(struct buf *b, const char *key, int64_t value);
 void json_bool(struct buf *b, const char *key, bool value);

@@ -259,8 +259,7 @@ static void json_type(struct buf *b, mode_t mode)
 	json_string(b, "type", type);
 }
 
-/* A path that is no plain word is told as one too: JSON cannot hold every name. */
-static void json_path(
+void json_path(
 	struct buf *b, const char *key, const char *word_key, const char *path, size_t len)
 {
 	bool plain = true;

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "fs/collector.h"
+#include "fs/state.h"
 #include "fs/vtree_ctl.h"
 #include "fs/vtree_internal.h"
 #include "journal/gc.h"
@@ -91,8 +92,8 @@ static int moment_of(struct workspace *ws, const char *word, uint64_t *seq, stru
 	r = moment_parse(word, clock_wall_ns(ws->clock), &m) ? vtree_moment_seq(ws, &m, seq)
 							     : -EINVAL;
 	if (r == -EINVAL || r == -ENOENT) {
-		buf_puts(why, "at= is no moment, or one that is yet to come: as in "
-			      "at=-2h, at=2026-11-24T10:32, at=57 (an epoch)");
+		buf_puts(why, "it is no moment, or one that is yet to come: as in -2h, "
+			      "2026-11-24T10:32, 57 (an epoch)");
 		return -EINVAL;
 	}
 	return r;
@@ -173,9 +174,28 @@ static int remove_pins(
 	return r;
 }
 
+/* A word as a place in the journal, with everything before it written. */
+static int tell_moment(
+	struct workspace *ws, const char *word, struct buf *answer, struct buf *why)
+{
+	uint64_t seq, last;
+	int r;
+
+	state_settle(ws); /* what is closed by now is before now */
+	last = journal_last_seq(ws->journal);
+	r = moment_of(ws, word ?: "now", &seq, why);
+	if (r < 0)
+		return r;
+	json_number(answer, "seq", word ? seq : last);
+	json_number(answer, "last", last);
+	return 0;
+}
+
 int pins_execute(struct workspace *ws, struct process *by, const struct ctl_command *cmd,
 	struct buf *answer, struct buf *why)
 {
+	if (cmd->verb == CTL_MOMENT)
+		return tell_moment(ws, cmd->at, answer, why);
 	return cmd->verb == CTL_PIN ? add_pins(ws, by, cmd, answer, why)
 				    : remove_pins(ws, by, cmd->name, why);
 }

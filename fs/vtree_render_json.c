@@ -124,7 +124,7 @@ void vdoc_writers_json(const struct vreader *r, struct buf *out)
 void json_lease(struct buf *b, const struct lease_row *row)
 {
 	buf_putc(b, '{');
-	json_bytes(b, "path", row->path, row->path_len);
+	json_path(b, "path", "word", row->path, row->path_len);
 	json_string(b, "writer", row->writer);
 	json_number(b, "epoch", row->epoch);
 	json_signed(b, "expires_ms", row->expires_ns / NS_PER_MS);

@@ -2,7 +2,7 @@
 #
 # Options are asked of `stomp COMMAND --help`, versions and writers of the mount itself.
 
-_stomp_commands='agents blame cat changes conflicts diff doctor fsck gc help lease log mount pin policy report resolve restore rollback run status top umount undo watch why'
+_stomp_commands='agents blame cat changes conflicts diff doctor export fsck gc help lease log mount pin policy report resolve restore rollback run status top umount undo watch why'
 _stomp_lease_commands='acquire break list release renew'
 _stomp_policy_commands='check show test'
 

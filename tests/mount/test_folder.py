@@ -607,3 +607,35 @@ def test_many_readers_while_the_tree_changes(workspace, writer):  # D
         for reader in readers:
             reader.join(timeout=20)
     assert problems == []
+
+
+def test_leases_and_renames_tell_names_as_words(workspace, writer):  # D
+    alice = writer("alice")
+    name = "odd \udcff\n"
+    workspace.ctl(f"lease acquire {octal_word(name)} plain", alice)
+    words = {lease["writer"]: lease.get("word") for lease in workspace.leases() if lease.get("word")}
+    assert words == {"alice": octal_word(name)}
+    assert "word" not in workspace.leases("plain")[0]
+    workspace.ctl(f"lease release {octal_word(name)} plain", alice)
+    alice.mkdir(name)
+    alice.rename(name, "now plain")
+    seq = workspace.ctl("moment")["last"]
+    fd = os.open(workspace / f".stomp/events/{seq - 1}.json", os.O_RDONLY | os.O_NONBLOCK)
+    row = json.loads(os.read(fd, 1 << 16).splitlines()[-1])
+    os.close(fd)
+    assert (row["from_word"], row["word"]) == (octal_word(name), octal_word("now plain"))
+
+
+def test_a_moment_is_a_place_in_the_journal(workspace, writer):  # D
+    alice = writer("alice")
+    alice.writefile("f", b"1\n")
+    first = workspace.ctl("moment")
+    alice.writefile("f", b"2\n")
+    second = workspace.ctl("moment")
+    epoch = workspace.log("f")[0]["epoch"]
+    assert first["last"] < second["seq"] == second["last"]
+    assert workspace.ctl(f"moment {epoch}")["seq"] == workspace.log("f")[0]["seq"]
+    assert workspace.ctl(f"moment seq:{first['seq']}")["seq"] == first["seq"]
+    with pytest.raises(OSError) as error:
+        workspace.ctl("moment yesterday")
+    assert error.value.errno == errno.EINVAL

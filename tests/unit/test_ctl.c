@@ -49,6 +49,16 @@ static void test_plain_commands(void)
 	expect_error("ping\0", 5, -EINVAL);
 }
 
+static void test_moment(void)
+{
+	parse("moment");
+	CHECK_EQ(cmd.verb, CTL_MOMENT);
+	CHECK_STR(cmd.at, NULL);
+	parse("moment 2026-11-24\\04010:32");
+	CHECK_STR(cmd.at, "2026-11-24 10:32");
+	refuse("moment now now");
+}
+
 static void test_lease_verbs(void)
 {
 	parse("lease acquire a");
@@ -242,6 +252,7 @@ int main(void)
 {
 	test_undo();
 	test_plain_commands();
+	test_moment();
 	test_lease_verbs();
 	test_options();
 	test_ttl();

@@ -41,6 +41,7 @@ static int64_t take_checkpoints(struct workspace *ws)
 	files = sessions_snapshot(ws, &n);
 	for (size_t i = 0; i < n; i++) {
 		struct file *f = files[i];
+		auto_names *names = names_hold(&ws->names);
 
 		pthread_mutex_lock(&f->lock);
 		if (f->session.by && workspace_now(ws) >= f->session.checkpoint_ns &&
@@ -145,6 +146,8 @@ void sessions_finish_all(struct workspace *ws)
 
 	files = sessions_snapshot(ws, &n);
 	for (size_t i = 0; i < n; i++) {
+		auto_names *names = names_hold(&ws->names);
+
 		pthread_mutex_lock(&files[i]->lock);
 		(void)!session_finish(ws, files[i], VERSION_INCOMPLETE);
 		pthread_mutex_unlock(&files[i]->lock);

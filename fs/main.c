@@ -222,6 +222,7 @@ static int open_workspace(struct daemon *d)
 		return -errno;
 	}
 	pthread_mutex_init(&ws->sessions_lock, NULL);
+	names_init(&ws->names);
 	pthread_mutex_init(&ws->explicit_lock, NULL);
 	clock_cond_init(&ws->sessions_cond);
 	list_init(&ws->sessions);
@@ -267,6 +268,7 @@ static void close_workspace(struct workspace *ws)
 		retire_written(ws);
 	inode_table_done(ws);
 	lineages_done(&ws->lineages);
+	names_done(&ws->names);
 	journal_close(ws->journal);
 	intents_close(ws->intents);
 	ws->retire = retire_free(ws->retire);

@@ -55,9 +55,9 @@ static inline bool op_refuse_virtual(fuse_req_t req, fuse_ino_t id)
 	return true;
 }
 
-/* V3: a folder of that name, which was st, is gone. No lock is held. */
+/* V3: a folder of that name, which was st, is gone, as of seq (0: now). No lock is held. */
 must_check int record_rmdir(struct op *op, struct inode *parent, const char *name,
-	const struct buf *path, const struct stat *st);
+	const struct buf *path, const struct stat *st, uint64_t seq);
 
 /* A change of what handle h has open, or of inode by path; path in *path. */
 struct change change_of(struct op *op, struct file *f, struct inode *inode,

@@ -377,6 +377,7 @@ static int change_mode_owner_times(struct op *op, struct inode *inode)
 
 static void run_setattr(struct op *op)
 {
+	auto_names *names = names_hold(&op->ws->names);
 	const int ownership = FUSE_SET_ATTR_MODE | FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID;
 	struct inode *inode = inode_of(op->ws, op->ino);
 	struct handle *h = op->has_fi ? handle_of(&op->fi) : NULL;
@@ -531,6 +532,7 @@ static void do_listxattr(fuse_req_t req, fuse_ino_t id, size_t size)
 static int set_acl(struct op *op, struct inode *inode, const char *path, const char *name,
 	const void *value, size_t size, int flags)
 {
+	auto_names *names = names_hold(&op->ws->names);
 	struct creds creds;
 	int r = record_mode(op, inode, true);
 

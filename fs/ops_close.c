@@ -11,6 +11,7 @@ static int resolve(struct workspace *ws, struct handle *h, fuse_req_t req, bool 
 	bool *refused)
 {
 	struct op op = {.ws = ws, .by = h->by, .req = req};
+	auto_names *names = NULL;
 	auto_buf path = {0};
 	struct change c;
 	struct file *f;
@@ -22,6 +23,7 @@ static int resolve(struct workspace *ws, struct handle *h, fuse_req_t req, bool 
 	f = file_lock_of(ws, h->inode);
 	if (!f)
 		return -ENOMEM;
+	names = names_hold(&ws->names);
 	if (pending_fd(f, h) >= 0 && inode_path(inode_current(h->inode), &path) == 0) {
 		c = change_of(&op, f, f->inode, h, CHANGE_TRUNCATING, "close", &path);
 		/* A close of one descriptor of several (a child's, a dup) is no end yet. */

@@ -206,6 +206,7 @@ static void note_write(const struct op *op, const struct handle *h, struct file 
 /* f is locked. The bytes written, BYTES_PARKED, or -errno. */
 static ssize_t write_guarded(struct op *op, struct handle *h, struct file *f)
 {
+	auto_names *names = NULL;
 	auto_buf path = {0};
 	struct change c;
 	ssize_t n;
@@ -227,6 +228,7 @@ static ssize_t write_guarded(struct op *op, struct handle *h, struct file *f)
 			lease_renew(&f->lease, workspace_now(op->ws), f->rule.ttl_ns);
 		return n;
 	}
+	names = names_hold(&op->ws->names);
 	if (inode_path(inode_current(h->inode), &path) <
 		0) { /* unlinked: nobody else can see it */
 		if (h->fence == FENCE_NONE)
@@ -329,6 +331,7 @@ static ssize_t change_through(struct op *op, struct handle *h, enum change_shape
 	const int in_place =
 		FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE;
 	struct workspace *ws = op->ws;
+	auto_names *names = NULL;
 	struct file *f;
 	auto_buf path = {0};
 	struct change c;
@@ -337,6 +340,7 @@ static ssize_t change_through(struct op *op, struct handle *h, enum change_shape
 
 	if (!h->guarded)
 		return (n = handle_fd(op->ws, h)) < 0 ? n : act(op, (int)n);
+	names = names_hold(&ws->names);
 	gate_prepare(op->ws, h->inode, h->by);
 	f = file_lock_of(op->ws, h->inode);
 	if (!f)

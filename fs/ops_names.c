@@ -106,6 +106,7 @@ static int make_recorded(struct op *op, struct inode *parent, struct file *f,
 static void make_new(struct op *op, make_fn *make, enum version_kind kind)
 {
 	struct workspace *ws = op->ws;
+	auto_names *names = names_hold(&ws->names);
 	struct inode *parent = inode_of(ws, op->ino), *inode = NULL;
 	struct version v = {.kind = kind};
 	auto_buf path = {0};
@@ -309,6 +310,7 @@ static int name_again(struct op *op, struct inode *inode, struct inode *parent,
 
 static void run_link(struct op *op)
 {
+	auto_names *names = names_hold(&op->ws->names);
 	struct inode *inode = inode_of(op->ws, op->ino);
 	struct inode *parent = inode_of(op->ws, op->new_parent);
 	bool unnamed = !inode_has_links(inode), records;

@@ -286,7 +286,7 @@ static int look_up_rule(
 	return r;
 }
 
-static void run_open(struct op *op)
+static void open_by_path(struct op *op)
 {
 	struct workspace *ws = op->ws;
 	struct inode *inode = inode_of(ws, op->ino);
@@ -332,6 +332,13 @@ static void run_open(struct op *op)
 	file_put(ws, f);
 	if (r != GATE_PARKED)
 		answer_open(op, h, r);
+}
+
+static void run_open(struct op *op)
+{
+	auto_names *names = names_hold(&op->ws->names);
+
+	open_by_path(op);
 }
 
 static void do_open(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
@@ -448,7 +455,7 @@ static void create_unguarded(struct op *op, struct inode *parent)
 		reply_create(op, inode, &st, h);
 }
 
-static void run_create(struct op *op)
+static void create_by_path(struct op *op)
 {
 	struct workspace *ws = op->ws;
 	struct inode *parent = inode_of(ws, op->ino), *inode;
@@ -491,6 +498,13 @@ static void run_create(struct op *op)
 		op_reply_err(op, -r);
 	else
 		reply_create(op, inode, &st, h);
+}
+
+static void run_create(struct op *op)
+{
+	auto_names *names = names_hold(&op->ws->names);
+
+	create_by_path(op);
 }
 
 static void do_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
@@ -544,6 +558,8 @@ static void do_release(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 	}
 	h = handle_of(fi);
 	if (h->guarded && (f = file_lock_of(ws, h->inode))) {
+		auto_names *names = names_hold(&ws->names);
+
 		handle_remove(h);
 		if (h->writable && f->pending)
 			settle_pending(ws, f, h);

@@ -118,6 +118,7 @@ static int unlink_file(struct op *op, struct inode *parent, struct inode *inode,
 static void run_unlink(struct op *op)
 {
 	struct workspace *ws = op->ws;
+	auto_names *names = names_hold(&ws->names);
 	struct inode *parent = inode_of(ws, op->ino), *inode;
 	auto_buf path = {0};
 	struct stat st;
@@ -159,9 +160,9 @@ static void do_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 }
 
 int record_rmdir(struct op *op, struct inode *parent, const char *name,
-	const struct buf *path, const struct stat *st)
+	const struct buf *path, const struct stat *st, uint64_t seq)
 {
-	struct version v = {.kind = VERSION_RMDIR};
+	struct version v = {.kind = VERSION_RMDIR, .seq = seq};
 	struct file *f = file_of_name(op->ws, parent, name);
 	int r = 0;
 
@@ -184,6 +185,7 @@ int record_rmdir(struct op *op, struct inode *parent, const char *name,
 static void do_rmdir(fuse_req_t req, fuse_ino_t parent_id, const char *name)
 {
 	struct op op = op_begin(req, NULL);
+	auto_names *names = names_hold(&op.ws->names);
 	struct inode *parent, *inode;
 	auto_buf path = {0};
 	struct stat st;
@@ -208,7 +210,7 @@ static void do_rmdir(fuse_req_t req, fuse_ino_t parent_id, const char *name)
 			r = remove_backing(&op, parent, AT_REMOVEDIR);
 		if (r == 0) {
 			inode_link_remove(op.ws, inode, parent, name);
-			r = record_rmdir(&op, parent, name, &path, &st);
+			r = record_rmdir(&op, parent, name, &path, &st, 0);
 		}
 		inode_forget(op.ws, inode, 1);
 	}

@@ -5,27 +5,10 @@
 
 #include "fs/durability.h"
 #include "fs/notify.h"
-#include "fs/ops.h"
+#include "fs/ops_rename_internal.h"
 #include "fs/session.h"
 
-/* Both ends of one rename. */
-struct end {
-	struct inode *parent, *inode; /* inode: NULL where nothing is; a lookup is held */
-	const char *name;
-	struct stat st;
-	struct buf path;
-	struct file *file; /* counted and locked */
-};
-
-struct rename {
-	struct op *op;
-	struct workspace *ws;
-	unsigned flags;
-	struct end from, to;
-	bool deferred; /* the op is parked: it may be gone */
-};
-
-static int rename_backing(struct rename *rn)
+int rename_backing(struct rename *rn)
 {
 	int from = inode_fd_get(rn->ws, rn->from.parent), to, r;
 
@@ -45,8 +28,7 @@ static int rename_backing(struct rename *rn)
 	return r;
 }
 
-/* The inodes' names, after the backing has done it. */
-static void swap_names(struct rename *rn)
+void rename_swap_names(struct rename *rn)
 {
 	if (rn->to.inode)
 		inode_link_remove(rn->ws, rn->to.inode, rn->to.parent, rn->to.name);
@@ -84,40 +66,10 @@ static bool is_guardable(const struct inode *inode)
 
 /* ---- folders, sockets, pipes ---- */
 
-static int journal_folder(struct rename *rn, const struct buf *from, const struct buf *to)
+static bool is_of_folders(const struct rename *rn)
 {
-	struct author author = author_of(op_by(rn->op));
-	uint64_t seq;
-	int r = journal_next_seq(rn->ws->journal, &seq);
-
-	if (r == 0)
-		r = journal_rename_folder(rn->ws->journal, seq, from->data, from->len,
-			to->data, to->len, &author);
-	if (r == 0)
-		session_await_row(rn->ws, seq);
-	return r;
-}
-
-static int record_folders(struct rename *rn)
-{
-	bool two = (rn->flags & RENAME_EXCHANGE) && S_ISDIR(rn->to.inode->type);
-	auto_buf aside = {0};
-	int r = 0;
-
-	__atomic_fetch_add(&rn->ws->rule_epoch, 1, __ATOMIC_ACQ_REL);
-	buf_printf(&aside, ".stomp/exchange/%llu",
-		(unsigned long long)journal_last_seq(rn->ws->journal));
-	/* An empty folder was there, and is no more. */
-	if (!(rn->flags & RENAME_EXCHANGE) && rn->to.inode && S_ISDIR(rn->to.inode->type))
-		r = record_rmdir(
-			rn->op, rn->to.parent, rn->to.name, &rn->to.path, &rn->to.st);
-	if (r == 0 && two) /* as two folders change places: one steps aside */
-		r = journal_folder(rn, &rn->to.path, &aside);
-	if (r == 0 && S_ISDIR(rn->from.inode->type))
-		r = journal_folder(rn, &rn->from.path, &rn->to.path);
-	if (r == 0 && two)
-		r = journal_folder(rn, &aside, &rn->from.path);
-	return r;
+	return (rn->from.inode && S_ISDIR(rn->from.inode->type)) ||
+	       (rn->to.inode && S_ISDIR(rn->to.inode->type));
 }
 
 static int rename_unguarded(struct rename *rn)
@@ -126,14 +78,12 @@ static int rename_unguarded(struct rename *rn)
 
 	r = r < 0 ? r : gate_check_folder(rn->op, &rn->from.path, "rename");
 	r = r < 0 ? r : gate_check_folder(rn->op, &rn->to.path, "replace");
-
+	if (r == 0 && is_of_folders(rn))
+		return rename_folders(rn);
 	if (r == 0)
 		r = rename_backing(rn);
-	if (r < 0)
-		return r;
-	swap_names(rn);
-	if (S_ISDIR(rn->from.inode->type) || (rn->to.inode && S_ISDIR(rn->to.inode->type)))
-		r = record_folders(rn);
+	if (r == 0)
+		rename_swap_names(rn);
 	return r;
 }
 
@@ -326,7 +276,7 @@ static int replace(struct rename *rn)
 		capture_done(&content);
 		return r;
 	}
-	swap_names(rn);
+	rename_swap_names(rn);
 	mark_arrived(rn, to);
 	gate_fence_others(to, op_by(rn->op)->writer);
 	(void)!file_leave_inode(ws, to);
@@ -353,7 +303,7 @@ static int move(struct rename *rn)
 
 	if (r < 0)
 		return r;
-	swap_names(rn);
+	rename_swap_names(rn);
 	mark_arrived(rn, to);
 	/* to becomes what is left at the old path; it was never known by another name. */
 	to->head = was;
@@ -388,7 +338,7 @@ static int exchange(struct rename *rn)
 	if (r == 0)
 		r = rename_backing(rn);
 	if (r == 0) {
-		swap_names(rn);
+		rename_swap_names(rn);
 		gate_fence_others(from, op_by(rn->op)->writer);
 		gate_fence_others(to, op_by(rn->op)->writer);
 		file_attach(ws, from, NULL);
@@ -455,7 +405,7 @@ static int act(struct rename *rn, bool recorded_from, bool recorded_to)
 	if (!recorded_from && !recorded_to) {
 		r = rename_backing(rn);
 		if (r == 0)
-			swap_names(rn);
+			rename_swap_names(rn);
 		return r;
 	}
 	if (rn->to.inode || rn->to.file->head.exists || !recorded_from)
@@ -565,18 +515,39 @@ static int rename_checked(struct rename *rn)
 	return rename_guarded(rn);
 }
 
+static int ends_init(struct rename *rn)
+{
+	struct op *op = rn->op;
+	int r = end_init(rn->ws, &rn->from, inode_of(rn->ws, op->ino), op->name);
+
+	return r
+		       ?: end_init(rn->ws, &rn->to, inode_of(rn->ws, op->new_parent),
+				  op->new_name);
+}
+
+static void ends_done(struct rename *rn)
+{
+	end_done(rn->ws, &rn->from);
+	end_done(rn->ws, &rn->to);
+	rn->from = rn->to = (struct end){0};
+}
+
+/* A file's rename holds the names; a folder's moves them. */
 static void run_rename(struct op *op)
 {
-	struct workspace *ws = op->ws;
-	struct rename rn = {.op = op, .ws = ws, .flags = (unsigned)op->flags};
-	int r = end_init(ws, &rn.from, inode_of(ws, op->ino), op->name);
+	struct rename rn = {.op = op, .ws = op->ws, .flags = (unsigned)op->flags};
+	int r;
 
-	if (r == 0)
-		r = end_init(ws, &rn.to, inode_of(ws, op->new_parent), op->new_name);
-	if (r == 0)
-		r = rename_checked(&rn);
-	end_done(ws, &rn.from);
-	end_done(ws, &rn.to);
+	do {
+		auto_names *names = names_hold(&rn.ws->names);
+
+		r = ends_init(&rn);
+		if (is_of_folders(&rn))
+			names_let_go(steal_ptr(names));
+		if (r == 0)
+			r = rename_checked(&rn);
+		ends_done(&rn);
+	} while (r == -ERESTART);
 	if (!rn.deferred)
 		op_reply_err(op, -r);
 }

@@ -13,6 +13,7 @@ struct leftover {
 	struct intent in; /* its texts are in the slot, which stays until the end */
 	bool closed;
 	uint32_t slot;
+	char *path, *to_path; /* where folders were renamed since it was written */
 };
 
 struct recovery {
@@ -206,9 +207,91 @@ static int by_epoch(const void *a, const void *b)
 	return (x->kind != INTENT_COMMIT) - (y->kind != INTENT_COMMIT);
 }
 
-static int recover_all(struct recovery *rc)
+/* ---- folders that were renamed ---- */
+
+/* Is what was there when the intent was written somewhere else today? *moved then owns
+ * where, and *path is it. */
+static int follow(struct recovery *rc, const struct intent *in, const char **path,
+	size_t *len, char **moved)
+{
+	size_t now_len;
+	char *now;
+	int r = journal_past_path(rc->ws->journal, *path, *len, in->seq, &now, &now_len);
+
+	if (r < 0)
+		return r;
+	if (r == 0 || (now_len == *len && memcmp(now, *path, now_len) == 0)) {
+		free(now);
+		return 0;
+	}
+	*moved = now;
+	*path = now;
+	*len = now_len;
+	return 0;
+}
+
+static bool is_folder_of(struct recovery *rc, const struct intent *in)
+{
+	auto_close int fd = -1;
+	struct stat st;
+
+	if (in->kind != INTENT_RENAME)
+		return false;
+	fd = open_beneath(rc->root_fd, in->to_path, O_PATH);
+	return fd >= 0 && fstat(fd, &st) == 0 && S_ISDIR(st.st_mode) &&
+	       st.st_ino == in->ino && st.st_dev == in->dev;
+}
+
+/* A folder was renamed, and the journal does not know it. */
+static int recover_folder(struct recovery *rc, const struct intent *in)
+{
+	struct author author = {.name = in->writer,
+		.uid = in->uid,
+		.pid = in->pid,
+		.start_ns = in->start_ns,
+		.rule = in->rule,
+		.command = in->command};
+	struct journal *j = rc->ws->journal;
+	auto_free char *moved = NULL;
+	const char *path = in->path;
+	size_t len = in->path_len;
+	uint64_t seq;
+	int r = is_folder_of(rc, in) ? follow(rc, in, &path, &len, &moved) : 0;
+
+	if (r < 0 || !is_folder_of(rc, in) || moved)
+		return r;
+	r = journal_next_seq(j, &seq);
+	if (r == 0)
+		r = journal_rename_folder(j, seq, in->path, in->path_len, in->to_path,
+			in->to_path_len, &author);
+	if (r == 0)
+		rc->recovered++;
+	return r ?: journal_wait(j, seq);
+}
+
+/* First the folders, then where everything below them is by now. */
+static int find_paths(struct recovery *rc)
 {
 	int r = 0;
+
+	for (size_t i = 0; i < rc->n_left && r == 0; i++)
+		r = recover_folder(rc, &rc->left[i].in);
+	for (size_t i = 0; i < rc->n_left && r == 0; i++) {
+		struct leftover *l = &rc->left[i];
+
+		if (is_folder_of(rc, &l->in))
+			continue;
+		r = follow(rc, &l->in, &l->in.path, &l->in.path_len, &l->path);
+		if (r == 0 && l->in.to_path)
+			r = follow(rc, &l->in, &l->in.to_path, &l->in.to_path_len,
+				&l->to_path);
+	}
+	return r;
+}
+
+static int recover_all(struct recovery *rc)
+{
+	int r = find_paths(rc);
 
 	if (rc->n_left)
 		qsort(rc->left, rc->n_left, sizeof(*rc->left), by_epoch);
@@ -266,6 +349,10 @@ int recover(struct workspace *ws, int root_fd, unsigned *recovered)
 	r = intents_leftover(ws->intents, collect, &rc);
 	if (r == 0)
 		r = recover_all(&rc);
+	for (size_t i = 0; i < rc.n_left; i++) {
+		free(left[i].path);
+		free(left[i].to_path);
+	}
 	if (r < 0)
 		return r;
 	for (size_t i = 0; i < rc.n_left; i++)

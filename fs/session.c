@@ -198,6 +198,7 @@ static int note_intent(struct workspace *ws, struct file *f, const struct change
 		.ino = subject ? subject->ino : 0,
 		.epoch = f->lease.epoch,
 		.base_number = f->session.base_number,
+		.seq = journal_last_seq(ws->journal), /* names are held */
 		.writer = author.name,
 		.rule = author.rule,
 		.command = author.command,

@@ -241,6 +241,7 @@ static int check_sessions(struct workspace *ws, const char *pattern, struct aski
 	files = sessions_snapshot(ws, &n);
 	for (size_t i = 0; i < n; i++) {
 		struct file *f = files[i];
+		auto_names *names = names_hold(&ws->names);
 		auto_buf path = {0};
 
 		pthread_mutex_lock(&f->lock);
@@ -383,6 +384,7 @@ static bool break_sessions(struct workspace *ws, struct process *p, const char *
 	files = sessions_snapshot(ws, &n);
 	for (size_t i = 0; i < n; i++) {
 		struct file *f = files[i];
+		auto_names *names = names_hold(&ws->names);
 		auto_buf path = {0};
 
 		pthread_mutex_lock(&f->lock);
@@ -448,6 +450,7 @@ void state_settle(struct workspace *ws)
 	files = sessions_snapshot(ws, &n);
 	for (size_t i = 0; i < n; i++) {
 		struct file *f = files[i];
+		auto_names *names = names_hold(&ws->names);
 
 		pthread_mutex_lock(&f->lock);
 		if (f->session.by && f->session.dirty && closing_session(ws, f))

@@ -16,6 +16,7 @@
 #include "fs/dirstash.h"
 #include "fs/inode.h"
 #include "fs/lineage.h"
+#include "fs/names.h"
 #include "fs/supervise.h"
 #include "fs/uring.h"
 #include "journal/intent.h"
@@ -97,6 +98,7 @@ struct workspace {
 
 	struct inode_table inodes;
 	struct inode *root_inode;
+	struct names_lock names;
 	struct lineages lineages;
 	struct dir_stash dir_stash;
 	struct journal *journal;

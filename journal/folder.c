@@ -208,49 +208,101 @@ void places_free(struct places *p)
 	free(p);
 }
 
-/* Folders that were moved to somewhere below the place. */
-static int add_moved_into(struct db *db, struct places *all, size_t of)
+/* One place for a path, the one that goes on for longest: a folder that was renamed there
+ * and back a hundred times has two names, not 2^100 ways to them. Takes over *place. */
+static void add_place(struct places *all, struct place *place)
 {
-	struct place p = all->at[of];
+	for (size_t i = 0; i < all->n; i++) {
+		struct place *p = &all->at[i];
+
+		if (p->len != place->len || memcmp(p->path, place->path, p->len) != 0)
+			continue;
+		if (p->before < place->before)
+			p->before = place->before;
+		place_done(place);
+		return;
+	}
+	if (all->n < PLACES_MAX)
+		all->at[all->n++] = *place;
+	else
+		place_done(place);
+}
+
+/* Folders that were moved to somewhere below the place. */
+static int add_moved_into(struct db *db, struct places *all, const struct place *p)
+{
 	auto_stmt *s = NULL;
 	int r = db_stmt(db, STMT_MOVE_INTO, &s);
 
 	if (r)
 		return r;
-	bind_blob(s, 1, p.path, p.len);
-	bind_int(s, 2, p.before);
+	bind_blob(s, 1, p->path, p->len);
+	bind_int(s, 2, p->before);
 	while (all->n < PLACES_MAX && (r = db_step(db, s)) == 1) {
 		const char *to = sqlite3_column_blob(s, 2);
 		size_t to_len = (size_t)sqlite3_column_bytes(s, 2);
-		struct place *next = &all->at[all->n];
 		size_t from_len = (size_t)sqlite3_column_bytes(s, 1);
+		struct place next;
 
-		if (to_len <= p.len || memcmp(to, p.path, p.len) != 0)
+		if (to_len <= p->len || memcmp(to, p->path, p->len) != 0)
 			return 0;
-		r = place_init(next, sqlite3_column_blob(s, 1), from_len, column_int(s, 0));
+		r = place_init(
+			&next, sqlite3_column_blob(s, 1), from_len, column_int(s, 0));
 		if (r)
 			return r;
-		next->path[next->len++] = '/'; /* in place of the NUL: lengths count */
-		all->n++;
+		next.path[next.len++] = '/'; /* in place of the NUL: lengths count */
+		add_place(all, &next);
 	}
 	return r < 0 ? r : 0;
 }
 
-/* Every rename that brought the folder here, not the newest alone: names come and go. */
-static int add_came_from(struct db *db, struct places *all, size_t of)
+/* Every rename that brought it here, not the newest alone: names come and go. */
+static int add_came_from(struct db *db, struct places *all, const struct place *of)
 {
-	struct place p = all->at[of];
+	auto_place at = {0};
+	int r = place_init(&at, of->path, of->len, of->before);
 
-	while (all->n < PLACES_MAX) {
+	while (!r && all->n < PLACES_MAX) {
 		struct place from = {0};
-		int r = place_came_from(db, &p, &from);
 
+		r = place_came_from(db, &at, &from);
 		if (r <= 0)
 			return r;
-		all->at[all->n++] = from;
-		p.before = from.before;
+		at.before = from.before;
+		add_place(all, &from);
+		r = 0;
 	}
-	return 0;
+	return r;
+}
+
+/* Of those from i on, the one that goes on for longest comes first: whatever is found from
+ * it ends earlier, so no place that was looked at gets any longer. */
+static struct place *longest_from(struct places *all, size_t i)
+{
+	struct place first;
+	size_t best = i;
+
+	for (size_t k = i + 1; k < all->n; k++)
+		if (all->at[k].before > all->at[best].before)
+			best = k;
+	first = all->at[best];
+	all->at[best] = all->at[i];
+	all->at[i] = first;
+	return &all->at[i];
+}
+
+int places_spread(struct db *db, struct places *all, enum places_kind kind)
+{
+	int r = 0;
+
+	for (size_t i = 0; !r && kind != PLACES_NOW && i < all->n; i++) {
+		const struct place *p = longest_from(all, i);
+
+		r = add_came_from(db, all, p);
+		if (!r && kind == PLACES_INSIDE && p->len > 0)
+			r = add_moved_into(db, all, p);
+	}
+	return r;
 }
 
 int places_below(struct journal *j, struct db *db, const char *folder, size_t len,
@@ -263,13 +315,7 @@ int places_below(struct journal *j, struct db *db, const char *folder, size_t le
 		if (len > 0)
 			all->at[0].path[all->at[0].len++] = '/';
 		all->n = 1;
-		if (!atomic_load(&j->has_moves))
-			kind = PLACES_NOW;
-	}
-	for (size_t i = 0; !r && kind != PLACES_NOW && i < all->n; i++) {
-		r = add_came_from(db, all, i);
-		if (!r && kind == PLACES_INSIDE && all->at[i].len > 0)
-			r = add_moved_into(db, all, i);
+		r = places_spread(db, all, atomic_load(&j->has_moves) ? kind : PLACES_NOW);
 	}
 	if (r) {
 		places_free(all);

@@ -18,7 +18,7 @@ enum {
 	FILE_BYTES = HEADER_BYTES + INTENT_SLOTS * UNIT_BYTES,
 	UNITS_MAX = 24, /* two paths of PATH_MAX and their author */
 	COMMAND_MAX = 200,
-	FORMAT = 1,
+	FORMAT = 2,
 	WORD_BITS = 64,
 	WORDS = INTENT_SLOTS / WORD_BITS,
 };
@@ -50,7 +50,7 @@ struct slot {
 	uint64_t check;
 	/* from here on under the check */
 	uint32_t kind, text_bytes;
-	uint64_t dev, ino, epoch, base_number;
+	uint64_t dev, ino, epoch, base_number, seq;
 	int64_t start_ns;
 	uint32_t uid;
 	int32_t pid;
@@ -107,19 +107,49 @@ static uint64_t slot_check(const struct slot *slot)
 
 /* ---- opening ---- */
 
+/* Does a file of an earlier format tell of a change? Each of them has the slot's state at
+ * its beginning. */
+static bool tells_of_something(int fd)
+{
+	for (off_t unit = 0; unit < INTENT_SLOTS; unit++) {
+		uint32_t state;
+
+		if (pread(fd, &state, sizeof(state), HEADER_BYTES + unit * UNIT_BYTES) ==
+				sizeof(state) &&
+			state != SLOT_FREE)
+			return true;
+	}
+	return false;
+}
+
+/* 1: ours; 0: of an earlier format, and after a clean end; else -EPROTO. */
+static int look_at_header(int fd, const struct header *want)
+{
+	struct header have;
+
+	if (pread(fd, &have, sizeof(have), 0) != sizeof(have) ||
+		have.magic != want->magic || have.unit_bytes != want->unit_bytes ||
+		have.units != want->units)
+		return -EPROTO;
+	if (have.format == want->format)
+		return 1;
+	return have.format < want->format && !tells_of_something(fd) ? 0 : -EPROTO;
+}
+
 static int prepare_file(int fd)
 {
-	struct header want = {MAGIC, FORMAT, UNIT_BYTES, INTENT_SLOTS}, have;
+	struct header want = {MAGIC, FORMAT, UNIT_BYTES, INTENT_SLOTS};
 	struct stat st;
 	int r;
 
 	if (fstat(fd, &st) < 0)
 		return -errno;
 	if (st.st_size > 0) {
-		if (pread(fd, &have, sizeof(have), 0) != sizeof(have) ||
-			have.magic != want.magic || have.format != want.format ||
-			have.unit_bytes != want.unit_bytes || have.units != want.units)
-			return -EPROTO;
+		r = look_at_header(fd, &want);
+		if (r < 0)
+			return r;
+		if (r == 0 && pwrite(fd, &want, sizeof(want), 0) != sizeof(want))
+			return errno ? -errno : -EIO;
 		/* A crash may have come between the header and the rest. */
 	}
 	r = -posix_fallocate(fd, 0, FILE_BYTES);
@@ -241,8 +271,8 @@ int intents_check(int dirfd, bool repair)
 		return -errno;
 	if (st.st_size == 0 ||
 		(pread(fd, &have, sizeof(have), 0) == sizeof(have) && have.magic == MAGIC &&
-			have.format == FORMAT && have.unit_bytes == UNIT_BYTES &&
-			have.units == INTENT_SLOTS))
+			have.format > 0 && have.format <= FORMAT &&
+			have.unit_bytes == UNIT_BYTES && have.units == INTENT_SLOTS))
 		return 1;
 	if (!repair)
 		return 0;
@@ -278,6 +308,7 @@ static void read_slot(const struct slot *slot, struct intent *intent)
 		.ino = slot->ino,
 		.epoch = slot->epoch,
 		.base_number = slot->base_number,
+		.seq = slot->seq,
 		.uid = slot->uid,
 		.pid = slot->pid,
 		.start_ns = slot->start_ns,
@@ -385,6 +416,7 @@ static void fill_slot(struct slot *slot, const struct intent *i, const struct te
 	slot->ino = i->ino;
 	slot->epoch = i->epoch;
 	slot->base_number = i->base_number;
+	slot->seq = i->seq;
 	slot->start_ns = i->start_ns;
 	slot->uid = i->uid;
 	slot->pid = i->pid;

@@ -34,7 +34,7 @@ struct intents;
 
 enum intent_kind {
 	INTENT_WRITE,  /* content of path, in place or newly created */
-	INTENT_RENAME, /* from path to to_path */
+	INTENT_RENAME, /* from path to to_path; also of a folder */
 	INTENT_UNLINK,
 	INTENT_COMMIT, /* a pending change is being copied from its shadow into path */
 	INTENT_OTHER,  /* mkdir, symlink, link, mode */
@@ -46,6 +46,7 @@ struct intent {
 	size_t path_len, to_path_len;
 	uint64_t dev, ino; /* of the file that is changed or moved */
 	uint64_t epoch, base_number;
+	uint64_t seq; /* the paths are as after that seq: folders may be renamed later */
 	const char *shadow; /* INTENT_COMMIT: name in .stomp/shadow; else NULL */
 	/* author */
 	const char *writer, *rule, *command;

@@ -274,6 +274,8 @@ struct places {
 };
 
 void places_free(struct places *p);
+/* From the first on, which may be a file. */
+must_check int places_spread(struct db *db, struct places *all, enum places_kind kind);
 must_check int places_below(struct journal *j, struct db *db, const char *folder,
 	size_t len, enum places_kind kind, struct places **out);
 

@@ -96,31 +96,16 @@ static int add_strand(struct walk *w, const struct place *place, int64_t before_
 static int add_path(struct walk *w, const char *path, size_t len, uint64_t before,
 	int64_t before_id, uint64_t max_number, bool until_delete)
 {
-	auto_free struct place *todo = calloc(STRANDS_MAX, sizeof(*todo));
-	size_t n = 0;
-	int r = todo ? place_init(&todo[0], path, len, before) : -ENOMEM;
+	auto_places *all = calloc(1, sizeof(*all));
+	int r = all ? place_init(&all->at[0], path, len, before) : -ENOMEM;
 
 	if (r)
 		return r;
-	for (n = 1; n > 0 && !r;) {
-		auto_place p = todo[--n];
-
-		r = add_strand(w, &p, before_id, max_number, until_delete);
-		before_id = 0;
-		while (!r && w->filter->follow && atomic_load(&w->j->has_moves) &&
-			n < STRANDS_MAX) {
-			struct place from = {0};
-
-			r = place_came_from(w->db, &p, &from);
-			if (r <= 0)
-				break;
-			todo[n++] = from;
-			p.before = from.before;
-			r = 0;
-		}
-	}
-	while (n > 0)
-		place_done(&todo[--n]);
+	all->n = 1;
+	if (w->filter->follow && atomic_load(&w->j->has_moves))
+		r = places_spread(w->db, all, PLACES_BEFORE);
+	for (size_t i = 0; i < all->n && !r; i++)
+		r = add_strand(w, &all->at[i], i ? 0 : before_id, max_number, until_delete);
 	return r;
 }
 

@@ -279,7 +279,10 @@ static int read_log(const struct workspace *ws, const char *relative, struct fil
 	int r;
 
 	if (relative && *relative && !is_folder(ws, relative)) {
-		r = versions_read(ws, relative, text, list);
+		/* Who picks a writer's looks through all. */
+		uint64_t newest = f->writer ? 0 : f->limit;
+
+		r = versions_read_newest(ws, relative, newest, text, list);
 		if (r != -ENOENT && (r < 0 || (list->n && !was_folder(&list->entries[0]))))
 			return r;
 		versions_done(list);

@@ -58,16 +58,27 @@ void versions_done(struct version_list *list)
 int versions_read(const struct workspace *ws, const char *relative, struct buf *text,
 	struct version_list *list)
 {
+	return versions_read_newest(ws, relative, 0, text, list);
+}
+
+int versions_read_newest(const struct workspace *ws, const char *relative, uint64_t newest,
+	struct buf *text, struct version_list *list)
+{
 	auto_buf name = {0};
 	int r;
 
 	*list = (struct version_list){0};
 	if (relative && *relative)
 		buf_printf(&name, "history/%s/", relative);
-	buf_puts(&name, "log.json");
+	buf_puts(&name, "log");
+	if (newest && name.len > strlen("log"))
+		buf_printf(&name, "-%llu", (unsigned long long)newest);
+	buf_puts(&name, ".json");
 	if (buf_failed(&name))
 		return -ENOMEM;
 	r = workspace_read(ws, name.data, text);
+	if (r == -ENOENT && newest) /* the daemon may be older than that name */
+		return versions_read(ws, relative, text, list);
 	if (r == -ENOTDIR)
 		r = -ENOENT;
 	return r < 0 ? r : versions_parse(list, text->data ?: "");

@@ -40,6 +40,9 @@ void versions_done(struct version_list *list);
  * -ENOENT where the path has no history. */
 must_check int versions_read(const struct workspace *ws, const char *relative,
 	struct buf *text, struct version_list *list);
+/* Its newest, which cost no more where there are ten thousand; 0: all. */
+must_check int versions_read_newest(const struct workspace *ws, const char *relative,
+	uint64_t newest, struct buf *text, struct version_list *list);
 
 /* For a command: the same, with messages; STOMP_DONE or the code to exit with. A path
  * without any version is STOMP_NO. */

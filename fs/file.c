@@ -67,7 +67,7 @@ static struct file *file_first_of(struct workspace *ws, struct inode *inode)
 	struct file *f = NULL;
 
 	if (inode->links)
-		f = lineages_take(&ws->lineages, place_of(inode->links->parent),
+		f = lineages_take(ws, place_of(inode->links->parent),
 			inode->links->parent->ino, inode->links->name);
 	if (!f && file_new(&f) < 0)
 		return NULL;
@@ -115,7 +115,7 @@ void file_unlock(struct file *f)
 
 struct file *file_of_name(struct workspace *ws, struct inode *parent, const char *name)
 {
-	struct file *f = lineages_take(&ws->lineages, place_of(parent), parent->ino, name);
+	struct file *f = lineages_take(ws, place_of(parent), parent->ino, name);
 
 	if (!f && file_new(&f) < 0)
 		return NULL;
@@ -211,7 +211,7 @@ void file_swap_handles(struct file *a, struct file *b)
 
 void file_park(struct workspace *ws, struct file *f, struct inode *parent, const char *name)
 {
-	lineages_park(&ws->lineages, place_of(parent), parent->ino, name, f);
+	lineages_park(ws, place_of(parent), parent->ino, name, f);
 }
 
 void file_give_back(
@@ -280,7 +280,7 @@ static void head_from_version(struct workspace *ws, struct head *h, const struct
 	h->gid = v->gid;
 	h->mtime_ns = v->mtime_ns;
 	h->content.seq = v->seq;
-	h->content.made_ns = ws->mounted_ns; /* the safe side: not before we looked */
+	h->content.made_ns = lineages_made_before(ws, v->seq);
 	h->content.author = author_of_version(ws, v);
 	h->outside = v->kind == VERSION_EXTERNAL || (v->flags & VERSION_OUTSIDE);
 }
@@ -308,15 +308,25 @@ static void head_find_content(struct workspace *ws, struct head *h, const struct
 		h->content.author = author_of_version(ws, v);
 		h->outside = v->kind == VERSION_EXTERNAL;
 		h->content.seq = v->seq;
+		h->content.made_ns = lineages_made_before(ws, v->seq);
 	}
 	version_row_done(&row);
+}
+
+/* What a trace told, on top of what the journal does. */
+static void head_recall(struct head *h, const struct head *told)
+{
+	h->content = told->content;
+	h->outside = told->outside;
+	h->checked = told->checked;
+	h->seen_mtime_ns = told->seen_mtime_ns;
 }
 
 int file_load_head(struct workspace *ws, struct file *f, const char *path, size_t len)
 {
 	struct version_row row = {0}, before = {0};
-	struct current content = f->head.content;
-	bool several = f->head.several || (f->inode && inode_has_several_links(f->inode));
+	struct head was = f->head;
+	bool several = was.several || (f->inode && inode_has_several_links(f->inode));
 	struct hash128 hash = hash128_bytes(path, len);
 	bool known;
 	int r;
@@ -327,7 +337,7 @@ int file_load_head(struct workspace *ws, struct file *f, const char *path, size_
 	}
 	/* Another of its names, or a folder above it was renamed: there the path may have
 	 * had numbers of its own. What is submitted under the old one must be found. */
-	known = several || f->head.loaded;
+	known = several || was.loaded || f->submitted_seq;
 	r = known ? journal_wait(ws->journal, f->submitted_seq) : 0;
 	if (r == 0 && journal_may_have(ws->journal, path, len))
 		r = journal_head(ws->journal, path, len, &row);
@@ -338,14 +348,16 @@ int file_load_head(struct workspace *ws, struct file *f, const char *path, size_
 		.several = several,
 		.path = hash,
 		.last_number = row.last_number,
-		.content = content,
+		.content = was.content,
 	};
 	if (r == 0)
 		return 0;
 	head_from_version(ws, &f->head, &row.v);
 	head_find_content(ws, &f->head, &row.v);
-	if (known && content.seq)
-		f->head.content = content;
+	if (was.content.seq && !was.loaded)
+		head_recall(&f->head, &was);
+	else if (known && was.content.seq)
+		f->head.content = was.content;
 	if (row.v.number > 1 && journal_version(ws->journal, row.v.path, row.v.path_len,
 					row.v.number - 1, &before) == 1) {
 		f->head.previous_mtime_ns = before.v.mtime_ns;

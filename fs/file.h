@@ -151,7 +151,8 @@ const struct rule *file_rule(
 /* Is file->rule what file_rule() would find? */
 bool file_rule_is_known(struct workspace *ws, const struct file *f);
 
-/* Read the newest version of path from the journal, once; again where the file was last
+/* Read the newest version of path from the journal, once, and what was remembered of it on
+ * top of that (trace.h); again where the file was last
  * asked for under another path (it has several names, or a folder was renamed): each has
  * numbers of its own, the content and who knows it are one (L10). -errno. */
 must_check int file_load_head(

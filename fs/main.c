@@ -232,7 +232,7 @@ static int open_workspace(struct daemon *d)
 	r = open_journal(d);
 	r = r < 0 ? r : open_identity(ws);
 	r = r < 0 ? r : inode_table_init(&ws->inodes, fds * 3 / 4);
-	r = r < 0 ? r : lineages_init(&ws->lineages);
+	r = r < 0 ? r : lineages_init(ws, ws->options.remember_bytes);
 	r = r < 0 ? r : claims_new(&ws->claims);
 	r = r < 0 ? r : refusals_new(&ws->refusals);
 	r = r < 0 ? r : retire_new(&ws->retire);

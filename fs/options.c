@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "base/mounts.h"
+#include "fs/lineage.h"
 
 enum key {
 	KEY_HELP,
@@ -21,7 +22,7 @@ enum key {
 struct raw {
 	struct options *o;
 	char *ttl, *wait, *linger, *settle, *checkpoint, *refusal, *journal_mode, *uring;
-	char *journal_max;
+	char *journal_max, *remember;
 	int show, no_dio_mmap, no_passthrough, supervise, no_handover;
 	char *writer;
 };
@@ -40,6 +41,7 @@ static const struct fuse_opt option_specs[] = {
 	TEXT_OPTION(refusal),
 	TEXT_OPTION(journal_mode),
 	TEXT_OPTION(journal_max),
+	TEXT_OPTION(remember),
 	TEXT_OPTION(writer),
 	TEXT_OPTION(uring),
 	FUSE_OPT_KEY("uring", KEY_URING),
@@ -87,6 +89,7 @@ static void print_help(void)
 	       "  -o checkpoint=60s  how often a file that stays open gets a version\n"
 	       "  -o journal_max=20G  ceiling of the history: changes that need more are "
 	       "refused\n"
+	       "  -o remember=16M    memory for what is known of names not in use\n"
 	       "  -o journal_mode=0700  of DIR/.stomp, where the history is kept\n"
 	       "  -o supervise       start the daemon again by itself when it dies\n"
 	       "  -o allow_other     let other users in (root does so by itself)\n"
@@ -206,28 +209,43 @@ static int parse_mode(const char *text, unsigned *mode)
 	return 0;
 }
 
+/* "20G"; -EINVAL where it is none, or below min */
+static int parse_size(const char *text, uint64_t min, uint64_t *bytes)
+{
+	static const char units[] = "KMGT";
+	char *end;
+	unsigned long long n = strtoull(text, &end, 10);
+	const char *unit = *end ? strchr(units, *end) : NULL;
+	unsigned shift = unit ? 10 * (unsigned)(unit - units + 1) : 0;
+
+	if (*text < '0' || *text > '9' || !unit || end[1] || n >= 1ULL << 20 ||
+		n << shift < min)
+		return -EINVAL;
+	*bytes = (uint64_t)n << shift;
+	return 0;
+}
+
 enum { JOURNAL_MAX_MIN_MIB = 16 }; /* what the database and one change may need */
 
 static int parse_max(const char *text, uint64_t *bytes)
 {
-	char *end;
-	unsigned long long n;
-	unsigned shift = 0;
-
-	if (!text)
+	if (!text || parse_size(text, (uint64_t)JOURNAL_MAX_MIN_MIB << 20, bytes) == 0)
 		return 0;
-	n = strtoull(text, &end, 10);
-	if (*end == 'M' || *end == 'G' || *end == 'T')
-		shift = *end == 'M' ? 20 : *end == 'G' ? 30 : 40;
-	if (*text < '0' || *text > '9' || !shift || end[1] || n >= 1ULL << 20 ||
-		n << shift < (uint64_t)JOURNAL_MAX_MIN_MIB << 20) {
-		log_error("journal_max=%s: a whole number and M, G or T is needed, at "
-			  "least %dM, such as 20G",
-			text, JOURNAL_MAX_MIN_MIB);
-		return -EINVAL;
-	}
-	*bytes = (uint64_t)n << shift;
-	return 0;
+	log_error("journal_max=%s: a whole number and M, G or T is needed, at least %dM, "
+		  "such as 20G",
+		text, JOURNAL_MAX_MIN_MIB);
+	return -EINVAL;
+}
+
+static int parse_remember(const char *text, uint64_t *bytes)
+{
+	*bytes = (uint64_t)LINEAGES_DEFAULT_MIB << 20;
+	if (!text || parse_size(text, (uint64_t)LINEAGES_MIN_KIB << 10, bytes) == 0)
+		return 0;
+	log_error("remember=%s: a whole number and K, M or G is needed, at least %dK, such "
+		  "as %dM",
+		text, LINEAGES_MIN_KIB, LINEAGES_DEFAULT_MIB);
+	return -EINVAL;
 }
 
 /* Whether "uring" alone stood there, is known already. */
@@ -262,6 +280,7 @@ static int parse_values(struct raw *raw)
 	r = r < 0 ? r : parse_refusal(raw->refusal, &o->refusal_errno);
 	r = r < 0 ? r : parse_mode(raw->journal_mode, &o->journal_mode);
 	r = r < 0 ? r : parse_max(raw->journal_max, &o->journal_max_bytes);
+	r = r < 0 ? r : parse_remember(raw->remember, &o->remember_bytes);
 	o->show = raw->show;
 	o->no_dio_mmap = raw->no_dio_mmap;
 	o->no_passthrough = raw->no_passthrough || raw->no_dio_mmap;
@@ -281,6 +300,7 @@ static int parse_values(struct raw *raw)
 	free(raw->refusal);
 	free(raw->journal_mode);
 	free(raw->journal_max);
+	free(raw->remember);
 	free(raw->uring);
 	return r;
 }

@@ -10,9 +10,10 @@
 
 /*
  * In a folder of history two kinds of names meet: those of what lies below in the
- * workspace, and the numbers, `log` and `log.json` of the path itself. A number is the
- * path's own version, which only a path that was once a file has. `log` and `log.json`
- * give way to a file or folder of that name, which in a folder is the likelier wish.
+ * workspace, and the numbers, `log` and `log.json` of the path itself (`log-20` and
+ * `log-20.json`: its newest 20, which cost no more where there are ten thousand). A number
+ * is the path's own version, which only a path that was once a file has. The logs give way
+ * to a file or folder of that name, which in a folder is the likelier wish.
  */
 
 /* A number as we write it: no sign, no leading zero. 0: it is none. */
@@ -127,23 +128,47 @@ static int resolve_below(struct workspace *ws, const struct vnode *parent, const
 	return 0;
 }
 
+struct log_name {
+	bool json;
+	uint64_t newest; /* 0: all of it */
+};
+
+/* "log", "log.json", "log-20", "log-20.json" */
+static bool parse_log_name(const char *name, struct log_name *out)
+{
+	const char *suffix = strchr(name, '.');
+	size_t len = suffix ? (size_t)(suffix - name) : strlen(name);
+	char number[24] = "";
+
+	if (strncmp(name, "log", 3) != 0 || len < 3 || len - 3 >= sizeof(number) ||
+		(suffix && strcmp(suffix, ".json") != 0))
+		return false;
+	*out = (struct log_name){.json = suffix != NULL};
+	if (len == 3)
+		return true;
+	memcpy(number, name + 4, len - 4);
+	out->newest = name[3] == '-' ? parse_number(number) : 0;
+	return out->newest > 0;
+}
+
 int history_resolve(struct workspace *ws, const struct vnode *parent, const char *name,
 	struct vspec *out)
 {
 	uint64_t number = parent->path_len ? parse_number(name) : 0;
-	bool text = !strcmp(name, "log"), json = !strcmp(name, "log.json");
+	struct log_name log;
 	int r = -ENOENT;
 
 	if (number)
 		r = resolve_version(ws, parent, number, out);
 	if (r == -ENOENT)
 		r = resolve_below(ws, parent, name, out);
-	if (r != -ENOENT || !(text || json) || !parent->path_len)
+	if (r != -ENOENT || !parent->path_len || !parse_log_name(name, &log))
 		return r;
 	r = has_versions(ws, parent->path, parent->path_len);
 	if (r <= 0)
 		return r < 0 ? r : -ENOENT;
-	out->kind = json ? V_VERSIONS_JSON : V_VERSIONS;
+	out->kind = log.json ? V_VERSIONS_JSON : V_VERSIONS;
+	out->number = log.newest;
 	buf_append(&out->path, parent->path, parent->path_len);
 	return 0;
 }

@@ -212,11 +212,13 @@ void vdoc_log(const struct vreader *r, struct buf *out)
 
 static struct log_filter own_history(const struct vreader *r)
 {
+	uint64_t newest = r->node->number; /* log-20; 0: log */
+
 	return (struct log_filter){
 		.path = r->node->path,
 		.path_len = r->node->path_len,
 		.follow = true,
-		.limit = VTREE_ROWS_MAX + 1,
+		.limit = newest && newest <= VTREE_ROWS_MAX ? newest : VTREE_ROWS_MAX + 1,
 	};
 }
 

@@ -1,3 +1,5 @@
+#include <malloc.h>
+
 #include "fs/op.h"
 #include "fs/state.h"
 #include "fs/vtree_internal.h"
@@ -174,6 +176,25 @@ static void put_journal(const struct journal_figures *f, struct buf *out)
 		f->backpressure_waits);
 }
 
+/* What grows with use, each with its bound. */
+static void put_memory(struct workspace *ws, struct buf *out)
+{
+	struct lineages *l = &ws->lineages;
+	struct mallinfo2 m = mallinfo2();
+
+	gauge(out, "memory_bytes", "Memory the daemon has allocated.",
+		m.uordblks + m.hblkhd);
+	gauge(out, "inodes", "Inodes the kernel knows of.",
+		__atomic_load_n(&ws->inodes.count, __ATOMIC_RELAXED));
+	gauge(out, "remembered_names", "Names not in use of which something is known.",
+		__atomic_load_n(&l->count, __ATOMIC_RELAXED));
+	gauge(out, "remembered_bytes", "Memory for them, but the newest 1024.",
+		__atomic_load_n(&l->bytes, __ATOMIC_RELAXED));
+	gauge(out, "remembered_max_bytes", "Bound of that (-o remember=).", l->max_bytes);
+	counter(out, "forgotten_names", "Names forgotten to keep it.",
+		__atomic_load_n(&l->forgotten, __ATOMIC_RELAXED));
+}
+
 void vdoc_metrics(const struct vreader *r, struct buf *out)
 {
 	struct workspace *ws = r->ws;
@@ -186,8 +207,7 @@ void vdoc_metrics(const struct vreader *r, struct buf *out)
 	gauge(out, "writers", "Writers seen since the mount.", vdoc_count_writers(ws));
 	gauge(out, "leases", "Leases held now.", state_count_leases(ws));
 	gauge(out, "waiting", "Requests that wait for a lease now.", park_count(ws->park));
-	gauge(out, "inodes", "Inodes the kernel knows of.",
-		__atomic_load_n(&ws->inodes.count, __ATOMIC_RELAXED));
+	put_memory(ws, out);
 	put_counters(ws, out);
 	put_requests(ws, out);
 	put_journal(&figures, out);

@@ -49,6 +49,7 @@ struct options {
 	int refusal_errno;     /* EBUSY where both refusals shall read so (S14), else 0 */
 	unsigned journal_mode; /* of the .stomp folder of the backing */
 	uint64_t journal_max_bytes; /* 0: no ceiling */
+	uint64_t remember_bytes;    /* for names that are not in use: lineage.h */
 	enum uring_wish uring;
 	int64_t ttl_ns, wait_ns, linger_ns, settle_ns,
 		checkpoint_ns; /* -1: as the policy */

@@ -1,5 +1,6 @@
 #include "policy/observe.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -152,4 +153,41 @@ void observe_attempt(
 	ob->known = observe_base(o, actor, now_ns, settle_ns);
 	memset(ob->young, 0, sizeof(ob->young));
 	ob->used_ns = now_ns;
+}
+
+/* The place among those taken so far, sorted by time; who has none of the max is let go. */
+static unsigned insert_by_time(const struct observation **taken, unsigned n, unsigned max,
+	const struct observation *ob)
+{
+	unsigned at = n;
+
+	if (n == max && ob->used_ns < taken[0]->used_ns)
+		return n;
+	if (n == max) {
+		memmove(taken, taken + 1, (n - 1) * sizeof(*taken));
+		at = --n;
+	}
+	while (at > 0 && taken[at - 1]->used_ns > ob->used_ns) {
+		taken[at] = taken[at - 1];
+		at--;
+	}
+	taken[at] = ob;
+	return n + 1;
+}
+
+unsigned observe_settled(const struct observations *o, int64_t now_ns, int64_t settle_ns,
+	struct known_by *out, unsigned max)
+{
+	enum { MOST = 64 };
+	const struct observation *taken[MOST];
+	unsigned n = 0;
+
+	assert(max > 0 && max <= MOST);
+	for (size_t i = 0; i < o->count; i++)
+		if (observe_base(o, o->list[i].actor, now_ns, settle_ns))
+			n = insert_by_time(taken, n, max, &o->list[i]);
+	for (unsigned i = 0; i < n; i++)
+		out[i] = (struct known_by){taken[i]->actor,
+			observe_base(o, taken[i]->actor, now_ns, settle_ns)};
+	return n;
 }

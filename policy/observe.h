@@ -18,6 +18,11 @@ enum { OBSERVE_ACTORS = 128, OBSERVE_MIN_ACTORS = 8, OBSERVE_MAX_ACTORS = 4096 }
 
 struct observation;
 
+/* What of an observation outlives its settling. */
+struct known_by {
+	uint64_t actor, seq;
+};
+
 struct observations {
 	struct observation *list;
 	uint16_t count, room;
@@ -56,5 +61,10 @@ uint64_t observe_newest(const struct observations *o, uint64_t actor);
  * observes nothing, then or later. */
 void observe_attempt(
 	struct observations *o, uint64_t actor, int64_t now_ns, int64_t settle_ns);
+
+/* What is known for good, of the max actors who came last, the last one last; how many
+ * were told. observe_made() of each gives the same bases again. */
+unsigned observe_settled(const struct observations *o, int64_t now_ns, int64_t settle_ns,
+	struct known_by *out, unsigned max);
 
 #endif

@@ -356,6 +356,33 @@ def test_history_holds_each_version_as_it_was(workspace, writer):  # V1, D
     assert "f@2" in (folder / "log").read_text()
 
 
+def test_the_newest_of_a_history_by_number(workspace):  # D
+    for i in range(7):
+        (workspace / "f").write_text(f"{i}\n")
+    folder = workspace / ".stomp/history/f"
+    whole = json.loads((folder / "log.json").read_text())["versions"]
+    assert len(whole) == 7
+    for n in (1, 3, 7, 50):
+        assert json.loads((folder / f"log-{n}.json").read_text())["versions"] == whole[:n]
+    lines = (folder / "log").read_text().splitlines()
+    newest = [line.split() for line in (folder / "log-2").read_text().splitlines()]
+    assert newest == [line.split() for line in lines[:3]]  # a heading, and two
+    done = workspace.run(workspace.stomp, "log", "-n", "2", "--json", "f")
+    assert json.loads(done.stdout)["versions"] == whole[:2]
+    for name in ("log-0", "log-", "log-x", "log-1.txt", "log2", "log-01"):
+        assert not (folder / name).exists(), name
+    assert not any(name.startswith("log-") for name in os.listdir(folder))
+
+
+def test_a_file_wins_over_the_newest_of_its_folders_history(workspace):  # D
+    (workspace / "d").mkdir()
+    (workspace / "d/log-2").write_text("x\n")
+    os.unlink(workspace / "d/log-2")
+    os.rmdir(workspace / "d")
+    assert (workspace / ".stomp/history/d/log-2").is_dir()
+    assert (workspace / ".stomp/history/d/log-1").is_file()
+
+
 def test_history_can_be_mapped_and_read_anywhere(workspace, writer):  # D
     text = os.urandom(1 << 20)
     writer("alice").writefile("f", text)

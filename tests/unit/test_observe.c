@@ -62,8 +62,36 @@ static void test_bounded(void)
 	observations_done(&o);
 }
 
+static void test_what_outlives_its_file(void) /* S1, S2 */
+{
+	struct observations o = {0}, again = {0};
+	struct known_by known[4];
+	unsigned n;
+
+	CHECK_EQ(observe_settled(&o, 0, SETTLE, known, 4), 0);
+	for (uint64_t actor = 1; actor <= 6; actor++) /* 6 came first, 1 last */
+		observe_read(&o, actor, 100 + actor, (int64_t)(1000 - actor), SETTLE);
+	observe_made(&o, 3, 200);
+	observe_read(&o, 9, 300, 1900, SETTLE); /* too young to count */
+	n = observe_settled(&o, 2000, SETTLE, known, 4);
+	CHECK_EQ(n, 4);
+	CHECK_EQ(known[3].actor, 1);
+	CHECK_EQ(known[0].actor, 4);
+	for (unsigned i = 0; i < n; i++)
+		observe_made(&again, known[i].actor, known[i].seq);
+	for (uint64_t actor = 1; actor <= 4; actor++)
+		CHECK_EQ(observe_base(&again, actor, 2000, SETTLE),
+			observe_base(&o, actor, 2000, SETTLE));
+	CHECK_EQ(observe_base(&again, 3, 2000, SETTLE), 200);
+	CHECK_EQ(observe_base(&again, 5, 2000, SETTLE), 0); /* more than asked for */
+	CHECK_EQ(observe_base(&again, 9, 2000, SETTLE), 0);
+	observations_done(&o);
+	observations_done(&again);
+}
+
 int main(void)
 {
+	test_what_outlives_its_file();
 	test_settle();
 	test_attempt_takes_young_reads_with_it();
 	test_settled_reads_are_not_pushed_out();

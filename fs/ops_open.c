@@ -177,6 +177,10 @@ static int open_for_reading(struct op *op, struct inode *inode, struct file *f,
 	bool changed;
 	int r = find_outside(op, inode, f, path, &changed);
 
+	/* V1: once this one is open as well, nobody can tell whether the earlier one is
+	 * closed. Where it cannot be recorded now, it is with the next. */
+	if (r == 0 && handle_may_write(op->fi.flags))
+		(void)!session_settle(op->ws, f);
 	if (r == 0)
 		r = handle_new(op->ws, inode, f, op_by(op), -1, op->fi.flags, out);
 	if (r < 0)

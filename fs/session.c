@@ -275,6 +275,13 @@ static int await_earlier(struct workspace *ws, struct file *f)
 	return r;
 }
 
+int session_settle(struct workspace *ws, struct file *f)
+{
+	if (!f->session.by || !f->session.dirty || !closing_session(ws, f))
+		return 0;
+	return session_checkpoint(ws, f, 0);
+}
+
 /* V1, V4: the writer has closed what it wrote before; what follows is another session. */
 static int join_session(struct workspace *ws, struct file *f)
 {

@@ -34,6 +34,9 @@ void session_will_write(struct workspace *ws, struct file *f, uint64_t at, uint6
 void session_will_resize(struct workspace *ws, struct file *f, uint64_t size);
 void session_will_change_all(struct file *f);
 
+/* What its writer has closed is a version (V1), though its release is still on its way. */
+must_check int session_settle(struct workspace *ws, struct file *f);
+
 /* Nothing was changed after all. */
 void session_cancel(struct workspace *ws, struct file *f);
 

@@ -97,6 +97,13 @@ static void collect_waiting(const struct waiter *w, void *ctx)
 		waiting->names[waiting->n++] = w->writer->name;
 }
 
+/* L2: what was closed is held no more, though its release is still on its way. The file is
+ * locked. */
+static bool is_held(struct workspace *ws, const struct file *f)
+{
+	return f->lease.holder && f->inode && !closing_lease(ws, f);
+}
+
 static void show_lease(struct workspace *ws, struct file *f, lease_row_fn *fn, void *ctx)
 {
 	struct waiting waiting = {.file = f};
@@ -105,7 +112,7 @@ static void show_lease(struct workspace *ws, struct file *f, lease_row_fn *fn, v
 	struct handle *h;
 
 	pthread_mutex_lock(&f->lock);
-	if (!f->lease.holder || !f->inode || inode_path(f->inode, &path) < 0) {
+	if (!is_held(ws, f) || inode_path(f->inode, &path) < 0) {
 		pthread_mutex_unlock(&f->lock);
 		return;
 	}
@@ -167,13 +174,18 @@ void state_each_lease(struct workspace *ws, lease_row_fn *fn, void *ctx)
 unsigned state_count_leases(struct workspace *ws)
 {
 	struct claim_show show = {.ws = ws};
+	struct file **files;
+	size_t n_files;
 	unsigned n = 0;
-	struct file *f;
 
-	pthread_mutex_lock(&ws->sessions_lock);
-	list_for_each (f, &ws->sessions, session.node)
-		n++;
-	pthread_mutex_unlock(&ws->sessions_lock);
+	files = sessions_snapshot(ws, &n_files);
+	for (size_t i = 0; i < n_files; i++) {
+		pthread_mutex_lock(&files[i]->lock);
+		n += is_held(ws, files[i]);
+		pthread_mutex_unlock(&files[i]->lock);
+		file_put(ws, files[i]);
+	}
+	free(files);
 	claims_each(ws->claims, show_claim, &show);
 	return n + show.n;
 }
@@ -453,8 +465,7 @@ void state_settle(struct workspace *ws)
 		auto_names *names = names_hold(&ws->names);
 
 		pthread_mutex_lock(&f->lock);
-		if (f->session.by && f->session.dirty && closing_session(ws, f))
-			(void)!session_checkpoint(ws, f, 0);
+		(void)!session_settle(ws, f);
 		pthread_mutex_unlock(&f->lock);
 		file_put(ws, f);
 	}

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Kill the daemon at random moments while writers work; nothing acknowledged is lost (V4).
 
-    tests/crash/crash.py [--kills 200] [--seed 1] [--workers 4] [--files 12]
+    tests/crash/crash.py [--kills 200] [--seed 1] [--workers 4] [--files 12] [-o OPTIONS]
 
 Each round starts writers (worker.py), kills the daemon with SIGKILL after a random while,
 mounts again with `stomp mount`, and holds what the writers were told against the
@@ -25,7 +25,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "mount")]
 
 from notes import History, read_notes  # noqa: E402
-from stomplib.workspace import Workspace  # noqa: E402
+from stomplib.workspace import Workspace, given_options  # noqa: E402
 from stomplib.writer import clean_environment  # noqa: E402
 
 BEFORE = b"from before\n"
@@ -38,8 +38,9 @@ class Crashable(Workspace):
         if options is not None:
             self.options = list(options)
         argv = [str(self.stomp), "mount", str(self.path)]
-        if self.options:
-            argv += ["-o", ",".join(self.options)]
+        options = given_options() + self.options
+        if options:
+            argv += ["-o", ",".join(options)]
         began = time.monotonic()
         with open(self.log_path, "ab") as log:
             done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
@@ -61,7 +62,7 @@ class Crashable(Workspace):
 
 
 class Run:
-    def __init__(self, folder, seed=1, workers=4, files=12, build=None):
+    def __init__(self, folder, seed=1, workers=4, files=12, build=None, options=()):
         self.random = random.Random(seed)
         self.seed, self.n_workers = seed, workers
         self.names = [f"f{i:03}" for i in range(files)]
@@ -69,7 +70,7 @@ class Run:
         path.mkdir()
         for name in self.names[::2]:
             (path / name).write_bytes(BEFORE)
-        options = ["settle=20ms", "wait=100ms"]
+        options = ["settle=20ms", "wait=100ms", *options]
         self.workspace = Crashable(path, folder, options, build)
         self.problems, self.mounts, self.acknowledged = [], [], 0
         self.highest_epoch, self.contents = 0, {}
@@ -159,9 +160,10 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--files", type=int, default=12)
+    parser.add_argument("-o", dest="options", action="append", default=[])
     given = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="stomp-crash."))
-    run = Run(folder, given.seed, given.workers, given.files)
+    run = Run(folder, given.seed, given.workers, given.files, options=given.options)
     run.kills(given.kills)
     print(run.summary())
     if run.problems:

@@ -12,6 +12,7 @@ tree        POSIX tests: a folder, once bare ("native") and once mounted ("stomp
 
 import pytest
 
+from stomplib import transports
 from stomplib.workspace import Workspace
 from stomplib.writer import AGENT, PYTHON, Writer
 
@@ -40,9 +41,17 @@ def unmounted(request, tmp_path):
     path = tmp_path / "w"
     path.mkdir()
     made = Workspace(path, tmp_path, options, deadline_s=deadline_of(request.node))
+    ring = getattr(request, "param", None) == "uring"  # transports.over_both
+    if ring and not transports.built(made):
+        pytest.skip("built without liburing")
+    if ring:
+        made.given.insert(0, "uring")
     request.node.stomp_workspace = made
     yield made
-    made.close(getattr(request.node, "stomp_failed", False))
+    failed = getattr(request.node, "stomp_failed", False)
+    if ring and made.daemon and not failed:
+        assert transports.transport(made).startswith("io_uring")
+    made.close(failed)
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ import time
 import pytest
 
 from stomplib.calls import FALLOC_KEEP_SIZE, FALLOC_PUNCH_HOLE, FALLOC_ZERO_RANGE
+from stomplib.transports import over_both
 
 TTL_S = 0.4
 pytestmark = pytest.mark.mount_options("ttl=400ms", "wait=0s", "settle=1ms")
@@ -162,6 +163,7 @@ def test_reads_through_a_fenced_handle_still_work(both, pair):  # L5
     assert alice.errno("close", fd) is None
 
 
+@over_both
 def test_the_old_holders_work_is_an_incomplete_version_before_the_takers(both, pair):  # L5, V1
     alice, bob = pair
     fd = hold(alice)
@@ -515,6 +517,7 @@ def test_a_daemon_stopped_while_write_and_take_over_are_queued(workspace, pair, 
     assert (workspace / "f").read_bytes() == data
 
 
+@over_both
 def test_a_killed_holder_leaves_what_it_wrote(both, pair):  # L2, L5, V4
     alice, bob = pair
     fd = hold(alice)
@@ -663,6 +666,7 @@ def test_epochs_only_grow(workspace, writer):  # L8, L1
     assert seen == sorted(set(seen)), seen
 
 
+@over_both
 @pytest.mark.parametrize("end", ["umount", "kill"])
 def test_no_old_handle_survives_the_daemon(workspace, pair, end):  # L8
     alice, bob = pair

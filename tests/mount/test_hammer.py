@@ -18,6 +18,7 @@ CRASH = Path(__file__).resolve().parents[1] / "crash"
 sys.path.insert(0, str(CRASH))
 
 from notes import History, read_notes  # noqa: E402
+from stomplib.transports import over_ring  # noqa: E402
 from stomplib.writer import clean_environment  # noqa: E402
 
 SECONDS = float(os.environ.get("STOMP_HAMMER_SECONDS", 3))
@@ -54,14 +55,14 @@ class Watch(threading.Thread):
         self.join()
 
 
-def hammer(workspace, n_writers):
+def hammer(workspace, n_writers, seconds):
     """The notes of each worker, by its writer's name."""
     workers = []
     for i in range(n_writers):
         name = f"w{i}"
         argv = [workspace.stomp, "run", name, "--", "/usr/bin/python3", CRASH / "worker.py"]
         notes = workspace.scratch / f"notes-{name}"
-        argv += [workspace.path, name, "1", str(SECONDS), str(FILES), notes]
+        argv += [workspace.path, name, "1", str(seconds), str(FILES), notes]
         said = open(workspace.scratch / f"writer-{name}.err", "wb")
         workers.append(
             subprocess.Popen(
@@ -70,18 +71,27 @@ def hammer(workspace, n_writers):
         )
         said.close()
     for w in workers:
-        assert w.wait(timeout=30 + 3 * SECONDS) == 0
+        assert w.wait(timeout=30 + 3 * seconds) == 0
     return {f"w{i}": read_notes(workspace.scratch / f"notes-w{i}") for i in range(n_writers)}
 
 
 @pytest.mark.parametrize("n_writers", [2, 16])
 def test_every_byte_is_explained(unmounted, n_writers):  # L1, V1, V2, S7, S10
+    explain(unmounted, n_writers, SECONDS)
+
+
+@over_ring
+def test_every_byte_that_came_over_io_uring_is_explained(unmounted):  # L1, V1, V2, S7, S10
+    explain(unmounted, 6, SECONDS / 2)
+
+
+def explain(unmounted, n_writers, seconds):
     for name in NAMES[::2]:
         (unmounted / name).write_bytes(BEFORE)
     unmounted.mount()
     watch = Watch(unmounted.daemon.pid)
     watch.start()
-    notes = hammer(unmounted, n_writers)
+    notes = hammer(unmounted, n_writers, seconds)
     unmounted.ctl("checkpoint")
     watch.stop()
 
@@ -94,7 +104,7 @@ def test_every_byte_is_explained(unmounted, n_writers):  # L1, V1, V2, S7, S10
     assert not problems, f"{len(problems)}:\n" + "\n".join(problems[:40])
 
     done = Counter(c.get("done") for changes in notes.values() for c in changes)
-    assert done[None] > 10 * SECONDS, f"hardly anything was done: {done}"
+    assert done[None] > 10 * seconds, f"hardly anything was done: {done}"
     assert set(done) <= {None, 11, 116, 2, 17, 121}, done
     left = [n for n in os.listdir(unmounted.path) if n not in NAMES]
     assert not left, "temporaries are left"

@@ -11,6 +11,7 @@ import time
 import pytest
 
 from stomplib.calls import FALLOC_KEEP_SIZE, RENAME_EXCHANGE
+from stomplib.transports import over_both
 
 RDONLY, WRONLY, RDWR = os.O_RDONLY, os.O_WRONLY, os.O_RDWR
 CREAT, TRUNC, APPEND, NONBLOCK = os.O_CREAT, os.O_TRUNC, os.O_APPEND, os.O_NONBLOCK
@@ -274,6 +275,7 @@ def test_linger_keeps_it_a_while_after_the_last_close(workspace, pair):  # L2
     assert 0.7 <= time.monotonic() - before < SOON_S
 
 
+@over_both
 @pytest.mark.mount_options(*LONG)
 def test_it_ends_when_its_holder_is_killed(workspace, pair):  # L2
     alice, bob = pair
@@ -311,6 +313,7 @@ def test_it_lives_while_a_child_has_the_descriptor(workspace, pair):  # L2
 # ---------------------------------------------------------------- L3: waiting
 
 
+@over_both
 @pytest.mark.mount_options(*LONG)
 def test_nonblock_fails_at_once(workspace, pair):  # L3
     alice, bob = pair
@@ -342,6 +345,7 @@ def test_a_wait_ends_with_the_lease(workspace, pair, what):  # L3
         assert waits.errno() == (None if what == "open" else "ESTALE")
 
 
+@over_both
 @pytest.mark.mount_options(*LONG)
 def test_waiters_are_served_in_order_of_arrival(workspace, pair, writer):  # L3
     alice, _ = pair
@@ -380,6 +384,7 @@ def test_who_waits_for_an_explicit_lease_is_served_in_order_too(workspace, pair,
             w.close(theirs)
 
 
+@over_both
 @pytest.mark.mount_options(*LONG)
 def test_an_open_that_waits_does_not_stop_the_holder(workspace, pair):  # L2, L3
     alice, bob = pair
@@ -470,6 +475,7 @@ def test_a_signal_ends_the_wait_with_eintr(workspace, pair, call):  # L3, S13
     alice.close(fd)
 
 
+@over_both
 @pytest.mark.mount_options(*LONG)
 def test_a_waiter_that_is_killed_makes_way(workspace, pair, writer):  # L3
     alice, bob = pair
@@ -486,6 +492,7 @@ def test_a_waiter_that_is_killed_makes_way(workspace, pair, writer):  # L3
         carol.close(waits.result())
 
 
+@over_both
 @pytest.mark.mount_options(*LONG)
 def test_two_that_wait_for_each_other_are_told_at_once(workspace, pair):  # L3
     alice, bob = pair

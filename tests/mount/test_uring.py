@@ -17,32 +17,15 @@ from pathlib import Path
 import pytest
 
 from stomplib.saves import RDWR, WRONLY
+from stomplib.transports import built, needs_ring, over_both, transport
 
-SWITCH = Path("/sys/module/fuse/parameters/enable_uring")
 SOON_S = 10
 LONG = ("ttl=30s", "wait=20s", "settle=1ms")
-
-
-def offered():
-    return SWITCH.exists() and SWITCH.read_text().strip() == "Y"
-
-
-def built(workspace):
-    return b"liburing" in subprocess.run(
-        ["ldd", workspace.stompfs], capture_output=True, check=True
-    ).stdout
-
-
-needs_ring = pytest.mark.skipif(not offered(), reason="this kernel does not offer it")
 
 
 def requests(workspace):
     """How many came over the ring."""
     return int(re.search(r"^stompfs_uring_requests_total (\d+)$", workspace.text("metrics"), re.M)[1])
-
-
-def transport(workspace):
-    return workspace.json("status")["transport"]
 
 
 @pytest.fixture
@@ -287,26 +270,23 @@ except KeyboardInterrupt:
 
 
 @pytest.mark.mount_options("ttl=1h", "wait=1h", "settle=1ms")
-@pytest.mark.parametrize("transport", [pytest.param("uring", marks=needs_ring), "uring=off"])
+@over_both
 @pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM])
 @pytest.mark.parametrize(("call", "is_in"), [("open", 257), ("read", 0)])  # x86-64
 def test_a_signal_before_the_daemon_has_the_request_ends_the_wait(  # L3
-    unmounted, writer, transport, number, call, is_in
+    workspace, writer, number, call, is_in
 ):
     """Over io_uring the kernel tells nobody of such a signal."""
-    if transport == "uring" and not built(unmounted):
-        pytest.skip("built without liburing")
-    unmounted.mount(unmounted.options + [transport])
     alice = writer("alice")
     fd = alice.open("f", WRONLY | os.O_CREAT)
     alice.write(fd, b"x")
     child = subprocess.Popen(
-        [unmounted.stomp, "run", "bob", "--", "/usr/bin/python3", "-c", SIGNALLED, call],
-        cwd=unmounted.path,
+        [workspace.stomp, "run", "bob", "--", "/usr/bin/python3", "-c", SIGNALLED, call],
+        cwd=workspace.path,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )
-    pid, daemon = int(child.stdout.readline()), unmounted.daemon.pid
+    pid, daemon = int(child.stdout.readline()), workspace.daemon.pid
     os.kill(daemon, signal.SIGSTOP)
     try:
         wait_until(lambda: states(daemon) == {"T"}, "the daemon stands still")
@@ -324,7 +304,7 @@ def test_a_signal_before_the_daemon_has_the_request_ends_the_wait(  # L3
     finally:
         child.kill()
     assert said == (b"interrupted\n" if number == signal.SIGUSR1 else b"")
-    assert waiting(unmounted) == 0
+    assert waiting(workspace) == 0
     alice.close(fd)
 
 
@@ -342,19 +322,16 @@ for i in range(300):
 
 
 @pytest.mark.mount_options("settle=1ms")
-@pytest.mark.parametrize("transport", [pytest.param("uring", marks=needs_ring), "uring=off"])
-def test_who_comes_after_the_close_is_not_refused(unmounted, transport):  # L2, L3
+@over_both
+def test_who_comes_after_the_close_is_not_refused(workspace):  # L2, L3
     """The next one's open may overtake the release, where he runs on another CPU."""
-    if transport == "uring" and not built(unmounted):
-        pytest.skip("built without liburing")
-    unmounted.mount(unmounted.options + [transport])
-    (unmounted / "f").touch()
+    (workspace / "f").touch()
     pipes, cpus = [os.pipe(), os.pipe()], sorted(os.sched_getaffinity(0))
     both = [
         subprocess.Popen(
-            [unmounted.stomp, "run", name, "--", "/usr/bin/python3", "-c", TURNS]
+            [workspace.stomp, "run", name, "--", "/usr/bin/python3", "-c", TURNS]
             + [str(turn), str(other), str(cpu)],
-            cwd=unmounted.path,
+            cwd=workspace.path,
             pass_fds=(turn, other),
         )
         for name, turn, other, cpu in [
@@ -373,8 +350,31 @@ def test_who_comes_after_the_close_is_not_refused(unmounted, transport):  # L2, 
             p.wait()
         for end in (end for pipe in pipes for end in pipe):
             os.close(end)
-    assert (unmounted / "f").read_bytes() == b"x" * 600
-    assert unmounted.json("refusals")["refusals"] == []
+    assert (workspace / "f").read_bytes() == b"x" * 600
+    assert workspace.json("refusals")["refusals"] == []
+
+
+MOVING = """
+import os, sys
+cpus = sorted(os.sched_getaffinity(0))
+for i in range(200):
+    os.sched_setaffinity(0, {cpus[i % len(cpus)]})
+    fd = os.open('f', int(sys.argv[1]))
+    os.write(fd, b'%03d' % i)
+    os.close(fd)
+os.sched_setaffinity(0, {cpus[200 % len(cpus)]})
+print(open('.stomp/leases').read())
+"""
+
+
+@over_both
+@pytest.mark.parametrize("flags", [os.O_RDWR, os.O_WRONLY | os.O_APPEND])
+def test_each_close_ends_a_session_on_whatever_cpu(workspace, flags):  # V1, L2
+    (workspace / "f").touch()
+    before = len(workspace.log("f"))
+    said = workspace.run_as("alice", "/usr/bin/python3", "-c", MOVING, str(flags)).stdout
+    assert len(workspace.log("f")) == before + 200
+    assert b"alice" not in said
 
 
 # ---------------------------------------------------------------- the end

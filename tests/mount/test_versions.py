@@ -7,6 +7,7 @@ import time
 import pytest
 
 from stomplib.calls import needs_root
+from stomplib.transports import over_both
 
 pytestmark = pytest.mark.mount_options("settle=100ms", "wait=300ms")
 
@@ -64,6 +65,7 @@ def test_a_session_of_many_writes_is_one_version(workspace, alice):  # V1
     assert contents(workspace, "f") == [b"0\n1\n2\n3\n4\n"]
 
 
+@over_both
 def test_it_ends_when_the_last_writable_handle_goes(workspace, alice):  # V1
     first = alice.open("f", WRONLY | CREAT)
     second = alice.open("f", RDWR)
@@ -81,6 +83,7 @@ def test_it_ends_when_the_last_writable_handle_goes(workspace, alice):  # V1
     assert len(story(workspace, "f")) == 1
 
 
+@over_both
 def test_a_flush_is_no_end(workspace, alice):  # V1
     fd = alice.open("f", WRONLY | CREAT)
     alice.write(fd, b"one\n")
@@ -121,6 +124,7 @@ def test_a_mode_change_is_a_version(workspace, alice):  # V1, V3
     assert contents(workspace, "f") == [b"x\n", b"x\n"]
 
 
+@over_both
 def test_truncate_and_fallocate_are_changes(workspace, alice):  # V1
     alice.writefile("f", b"0123456789")
     alice.truncate("f", 4)
@@ -130,6 +134,7 @@ def test_truncate_and_fallocate_are_changes(workspace, alice):  # V1
     assert contents(workspace, "f") == [b"0123456789", b"0123", b"0123\0\0\0\0"]
 
 
+@over_both
 def test_a_mapping_is_part_of_its_session(workspace, alice):  # V1
     alice.writefile("f", b"a" * 4096)
     fd = alice.open("f", RDWR)
@@ -223,6 +228,7 @@ def test_history_follows_a_rename(workspace, alice):  # V3
     assert workspace.version("a", 1) == b"1\n"
 
 
+@over_both
 def test_history_follows_saves_by_rename_and_by_backup(workspace, alice):  # V3, S10
     alice.writefile("f", b"1\n")
     alice.save_by_rename("f", b"2\n")

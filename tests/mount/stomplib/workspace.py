@@ -46,6 +46,7 @@ class Workspace:
         self.path = Path(path)
         self.scratch = Path(scratch)
         self.options = list(options)
+        self.given = given_options()
         self.build = Path(build) if build else find_build()
         self.deadline_s = deadline_s
         self.daemon = None
@@ -72,7 +73,7 @@ class Workspace:
             self.options = list(options)
         assert self.stompfs.exists(), f"{self.stompfs} is not built"
         argv = [str(self.stompfs), str(self.path), "-f"]
-        given = given_options()  # the test's own come last: those count
+        given = self.given  # the test's own come last: those count
         if "supervise" in self.options:
             given = [o for o in given if o.partition("=")[0] != "uring"]
         if given + self.options:

@@ -46,9 +46,12 @@ static enum closing wait_a_moment(const struct file *f, const struct writer *w, 
 
 bool closing_session(struct workspace *ws, const struct file *f)
 {
-	const struct writer *w = f->session.by->writer;
-	enum closing closing = wait_a_moment(f, w, true);
+	const struct writer *w = f->session.by ? f->session.by->writer : NULL;
+	enum closing closing;
 
+	if (!w)
+		return false; /* there is none */
+	closing = wait_a_moment(f, w, true);
 	if (closing != CLOSE_HEARD)
 		return closing != STILL_OPEN;
 	/* A close of one descriptor of several (a child's, a dup)? */

@@ -7,6 +7,7 @@
 #include "fs/notify.h"
 #include "fs/ops_rename_internal.h"
 #include "fs/session.h"
+#include "fs/state.h"
 
 int rename_backing(struct rename *rn)
 {
@@ -78,8 +79,11 @@ static int rename_unguarded(struct rename *rn)
 
 	r = r < 0 ? r : gate_check_folder(rn->op, &rn->from.path, "rename");
 	r = r < 0 ? r : gate_check_folder(rn->op, &rn->to.path, "replace");
-	if (r == 0 && is_of_folders(rn))
+	if (r == 0 && is_of_folders(rn)) {
+		state_settle(
+			rn->ws); /* what was closed in it is told of under its old name */
 		return rename_folders(rn);
+	}
 	if (r == 0)
 		r = rename_backing(rn);
 	if (r == 0)

@@ -11,7 +11,7 @@
  *
  * There is no lock that all changes share: a holder takes one of many, the mover all of
  * them, and holds none while it waits for one. So a holder that takes long (a large
- * capture) delays the renames of folders and nothing else. Names may be held below a file's
+ * capture) delays the renames of folders and nothing else. Order: names before any file's
  * lock; the mover takes no file's lock. While names are held, the caller may wait for the
  * journal and for the kernel to write back a file's pages, not for its locks on folders,
  * which it has while a rename is under way.

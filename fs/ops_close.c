@@ -20,10 +20,10 @@ static int resolve(struct workspace *ws, struct handle *h, fuse_req_t req, bool 
 	*refused = false;
 	if (!h->guarded || !h->writable)
 		return 0;
+	names = names_hold(&ws->names);
 	f = file_lock_of(ws, h->inode);
 	if (!f)
 		return -ENOMEM;
-	names = names_hold(&ws->names);
 	if (pending_fd(f, h) >= 0 && inode_path(inode_current(h->inode), &path) == 0) {
 		c = change_of(&op, f, f->inode, h, CHANGE_TRUNCATING, "close", &path);
 		/* A close of one descriptor of several (a child's, a dup) is no end yet. */

@@ -206,7 +206,6 @@ static void note_write(const struct op *op, const struct handle *h, struct file 
 /* f is locked. The bytes written, BYTES_PARKED, or -errno. */
 static ssize_t write_guarded(struct op *op, struct handle *h, struct file *f)
 {
-	auto_names *names = NULL;
 	auto_buf path = {0};
 	struct change c;
 	ssize_t n;
@@ -228,7 +227,6 @@ static ssize_t write_guarded(struct op *op, struct handle *h, struct file *f)
 			lease_renew(&f->lease, workspace_now(op->ws), f->rule.ttl_ns);
 		return n;
 	}
-	names = names_hold(&op->ws->names);
 	if (inode_path(inode_current(h->inode), &path) <
 		0) { /* unlinked: nobody else can see it */
 		if (h->fence == FENCE_NONE)
@@ -272,12 +270,14 @@ static void run_write(struct op *op)
 	} else if (!h->guarded) {
 		n = write_unguarded(op, h);
 	} else {
+		auto_names *names = NULL;
 		struct file *f;
 
 		/* Through the page cache the page is locked now: flushing would wait for
 		 * us. */
 		if (handle_is_direct(h) && !op->fi.writepage && h->mappable)
 			gate_prepare(op->ws, inode, h->by);
+		names = names_hold(&ws->names);
 		f = file_lock_of(op->ws, inode);
 		n = f ? write_guarded(op, h, f) : -ENOMEM;
 		if (f) {

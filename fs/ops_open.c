@@ -550,28 +550,35 @@ static void settle_pending(struct workspace *ws, struct file *f, struct handle *
 		(void)!pending_resolve(&c, false);
 }
 
+/* The handle is of no use any more, and perhaps the lease neither. */
+static void leave_file(struct workspace *ws, struct handle *h)
+{
+	auto_names *names = names_hold(&ws->names);
+	struct file *f = file_lock_of(ws, h->inode);
+
+	if (!f)
+		return;
+	handle_remove(h);
+	if (h->writable && f->pending)
+		settle_pending(ws, f, h);
+	if (h->writable)
+		gate_maybe_end_lease(ws, f);
+	file_unlock(f);
+	file_put(ws, f);
+}
+
 static void do_release(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 {
 	struct workspace *ws = workspace_of(req);
 	struct handle *h;
-	struct file *f;
 
 	if (vtree_has(id)) {
 		vtree_release(req, fi);
 		return;
 	}
 	h = handle_of(fi);
-	if (h->guarded && (f = file_lock_of(ws, h->inode))) {
-		auto_names *names = names_hold(&ws->names);
-
-		handle_remove(h);
-		if (h->writable && f->pending)
-			settle_pending(ws, f, h);
-		if (h->writable)
-			gate_maybe_end_lease(ws, f);
-		file_unlock(f);
-		file_put(ws, f);
-	}
+	if (h->guarded)
+		leave_file(ws, h);
 	handle_free(ws, h);
 	fuse_reply_err(req, 0);
 }

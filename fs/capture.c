@@ -8,13 +8,6 @@
 #include "fs/session.h"
 #include "fs/workspace.h"
 
-static int open_for_capture(struct workspace *ws, struct inode *inode)
-{
-	int fd = inode_open(ws, inode, O_RDONLY | O_NOATIME);
-
-	return fd == -EPERM ? inode_open(ws, inode, O_RDONLY) : fd;
-}
-
 static bool same_time(struct timespec a, struct timespec b)
 {
 	return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec;
@@ -75,7 +68,7 @@ static int open_opener(void *ctx)
 {
 	const struct opener *o = ctx;
 
-	return o->inode ? open_for_capture(o->ws, o->inode) : -ENOENT;
+	return o->inode ? inode_open(o->ws, o->inode, O_RDONLY | O_NOATIME) : -ENOENT;
 }
 
 /* Nobody here has seen it captured (an earlier daemon did): is it what its newest version
@@ -91,7 +84,7 @@ static void verify(struct workspace *ws, struct file *f)
 	f->session.unverified = false;
 	if (f->session.dirty || !f->inode)
 		return;
-	fd = open_for_capture(ws, f->inode);
+	fd = inode_open(ws, f->inode, O_RDONLY | O_NOATIME);
 	if (fd >= 0 && digest_fd(fd, &digest, &size) == 0 && size == f->head.size &&
 		hash128_equal(digest, f->head.hash))
 		capture_follow(f);
@@ -169,7 +162,7 @@ int capture_file(struct workspace *ws, struct file *f, bool raise, struct stat *
 		inode_fd_put(inode);
 		return r < 0 ? r : journal_capture_bytes(target, (size_t)n, out);
 	}
-	fd = open_for_capture(ws, inode);
+	fd = inode_open(ws, inode, O_RDONLY | O_NOATIME);
 	if (fd < 0)
 		return fd;
 	if (fstat(fd, st) < 0)

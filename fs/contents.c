@@ -125,7 +125,7 @@ int contents_open(struct change *c, const struct knowledge *known, int new_fd,
 		r = contents_open_base(c, known->base_seq, &base_fd);
 	if (r < 0)
 		return r;
-	current_fd = inode_open(c->ws, c->inode, O_RDONLY);
+	current_fd = inode_open(c->ws, c->inode, O_RDONLY | O_NOATIME);
 	if (current_fd < 0)
 		return current_fd;
 	r = map_fd(out, CURRENT, current_fd, &out->current);

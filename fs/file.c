@@ -322,9 +322,35 @@ static void head_recall(struct head *h, const struct head *told)
 	h->seen_mtime_ns = told->seen_mtime_ns;
 }
 
+/* S12: what the mtime of the content that is there must be above: that of the version
+ * before the one that made it. */
+static void head_find_previous(
+	struct workspace *ws, struct head *h, const struct version *newest)
+{
+	enum { MAX_STEPS = 32 };
+	enum version_kind kind = newest->kind;
+
+	for (uint64_t n = newest->number - 1, i = 0; n > 0; n--, i++) {
+		bool made = kind != VERSION_MODE || i == MAX_STEPS;
+		struct version_row row = {0};
+
+		if (journal_version(ws->journal, newest->path, newest->path_len, n, &row) !=
+			1)
+			return;
+		kind = row.v.kind;
+		if (made)
+			h->previous_mtime_ns = row.v.mtime_ns;
+		version_row_done(&row);
+		if (made)
+			break;
+	}
+	if (h->gone)
+		h->mtime_ns = h->previous_mtime_ns;
+}
+
 int file_load_head(struct workspace *ws, struct file *f, const char *path, size_t len)
 {
-	struct version_row row = {0}, before = {0};
+	struct version_row row = {0};
 	struct head was = f->head;
 	bool several = was.several || (f->inode && inode_has_several_links(f->inode));
 	struct hash128 hash = hash128_bytes(path, len);
@@ -358,13 +384,7 @@ int file_load_head(struct workspace *ws, struct file *f, const char *path, size_
 		head_recall(&f->head, &was);
 	else if (known && was.content.seq)
 		f->head.content = was.content;
-	if (row.v.number > 1 && journal_version(ws->journal, row.v.path, row.v.path_len,
-					row.v.number - 1, &before) == 1) {
-		f->head.previous_mtime_ns = before.v.mtime_ns;
-		if (f->head.gone)
-			f->head.mtime_ns = before.v.mtime_ns;
-		version_row_done(&before);
-	}
+	head_find_previous(ws, &f->head, &row.v);
 	version_row_done(&row);
 	return 0;
 }

@@ -42,7 +42,7 @@ static int merge_arrival(struct change *c, struct buf *hunks)
 
 	if (!strategy_may_merge(&c->file->rule) || !c->moved)
 		return STRATEGY_REFUSE;
-	fd = inode_open(c->ws, c->moved, O_RDWR);
+	fd = inode_open(c->ws, c->moved, O_RDWR | O_NOATIME);
 	if (fd < 0)
 		return fd;
 	notify_content(c->ws, c->moved);

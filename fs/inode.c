@@ -436,7 +436,10 @@ int inode_open(struct workspace *ws, struct inode *inode, int flags)
 	if (at < 0)
 		return at;
 	snprintf(path, sizeof(path), "self/fd/%d", at);
-	fd = openat(ws->proc_fd, path, (flags & ~O_NOFOLLOW) | O_CLOEXEC);
+	flags = (flags & ~O_NOFOLLOW) | O_CLOEXEC;
+	fd = openat(ws->proc_fd, path, flags);
+	if (fd < 0 && errno == EPERM && (flags & O_NOATIME))
+		fd = openat(ws->proc_fd, path, flags & ~O_NOATIME);
 	if (fd < 0)
 		fd = -errno;
 	inode_fd_put(inode);
@@ -504,7 +507,7 @@ int inode_detach(struct workspace *ws, struct inode *inode, struct file *f)
 {
 	unsigned s = shard_of(key_hash(inode->dev, inode->ino));
 	auto_close int copy = -1;
-	auto_close int from = inode_open(ws, inode, O_RDONLY);
+	auto_close int from = inode_open(ws, inode, O_RDONLY | O_NOATIME);
 	int r;
 
 	assert(!inode_is_detached(inode));

@@ -102,7 +102,8 @@ void inode_keep(struct workspace *ws, struct inode *inode);
 must_check int inode_fd_get(struct workspace *ws, struct inode *inode);
 void inode_fd_put(struct inode *inode);
 
-/* Open the file itself (through /proc/self/fd, so no path is walked again). */
+/* Open the file itself (through /proc/self/fd, so no path is walked again). O_NOATIME, for
+ * our own reading, which nobody is to notice: where it is ours to ask for. */
 must_check int inode_open(struct workspace *ws, struct inode *inode, int flags);
 must_check int inode_stat(struct workspace *ws, struct inode *inode, struct stat *st);
 

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
@@ -113,12 +114,49 @@ static int open_stomp_folder(struct daemon *d)
 		return -errno;
 	}
 	if (lock_backing(d->lock_fd) < 0) {
-		log_error("%s is already served by another stompfs; `stomp umount %s` ends "
-			  "it",
-			ws->options.source, ws->options.mountpoint);
+		char at[PATH_MAX] = "";
+
+		(void)!pread(d->lock_fd, at, sizeof(at) - 1, 0);
+		log_error("%s is already served by another stompfs, at %s: `mount --bind` "
+			  "shows that elsewhere too, `stomp umount` ends it",
+			ws->options.source, *at ? at : "another place");
 		return -EBUSY;
 	}
+	/* For the message above, nothing else reads it. */
+	if (ftruncate(d->lock_fd, 0) < 0 || pwrite(d->lock_fd, ws->options.mountpoint,
+						    strlen(ws->options.mountpoint), 0) < 0)
+		log_warn("%s/.stomp/lock cannot be written: %m", ws->options.source);
 	return 0;
+}
+
+/* The kernel keeps the mount's own promise not to move access times, but each read of ours
+ * would move the backing's. It is served through a mount of its own that does not, which
+ * nobody else sees; passthrough's reads go that way too. */
+static void keep_access_times(struct daemon *d)
+{
+	const struct options *o = &d->ws.options;
+	struct mount_attr attr = {
+		.attr_set = o->noatime ? MOUNT_ATTR_NOATIME : 0,
+		.attr_clr = o->noatime ? MOUNT_ATTR__ATIME : 0,
+	};
+	int fd;
+
+	if (o->nodiratime)
+		attr.attr_set |= MOUNT_ATTR_NODIRATIME;
+	if (!attr.attr_set)
+		return;
+	fd = open_tree(d->root_fd, "",
+		AT_EMPTY_PATH | AT_RECURSIVE | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+	if (fd < 0 || mount_setattr(fd, "", AT_EMPTY_PATH | AT_RECURSIVE, &attr,
+			      sizeof(attr)) < 0) {
+		log_warn("%s: access times move all the same, only root can keep them: %m",
+			o->source);
+		if (fd >= 0)
+			close(fd);
+		return;
+	}
+	close(d->root_fd);
+	d->root_fd = fd;
 }
 
 /* Before the mount can be in the way. */
@@ -236,6 +274,8 @@ static int open_workspace(struct daemon *d)
 	r = r < 0 ? r : claims_new(&ws->claims);
 	r = r < 0 ? r : refusals_new(&ws->refusals);
 	r = r < 0 ? r : retire_new(&ws->retire);
+	if (r == 0)
+		keep_access_times(d);
 	r = r < 0 ? r : inode_root_new(ws, d->root_fd, &ws->root_inode);
 	r = r < 0 ? r : policy_file_load(ws);
 	r = r < 0 ? r : park_new(ws, &ws->park);

@@ -59,6 +59,29 @@ static inline bool op_refuse_virtual(fuse_req_t req, fuse_ino_t id)
 must_check int record_rmdir(struct op *op, struct inode *parent, const char *name,
 	const struct buf *path, const struct stat *st, uint64_t seq);
 
+/* A file or symlink loses a name: by unlink, or to what has no content (a pipe, say) and is
+ * renamed onto it. */
+struct removal {
+	struct op *op;
+	struct inode *parent, *inode;
+	const char *name;
+	const struct buf *path;
+	nlink_t nlink;
+	const char *asked;
+	int (*act)(struct removal *rm); /* does it to the backing */
+	void *ctx;
+};
+
+/* One of several names of inode is gone, its head was lost: what was changed under that
+ * name is told under the next one, so that it is not taken for a change round the mount.
+ * Where no other name is known yet, there is nobody to tell it. f is the inode's file,
+ * locked. */
+must_check int record_other_name(struct op *op, struct file *f, struct inode *inode,
+	const struct buf *path, const struct head *lost);
+
+/* Through the gate. 0, GATE_PARKED, or -errno. No lock is held. */
+must_check int remove_name(struct removal *rm);
+
 /* A change of what handle h has open, or of inode by path; path in *path. */
 struct change change_of(struct op *op, struct file *f, struct inode *inode,
 	struct handle *h, enum change_shape shape, const char *asked,

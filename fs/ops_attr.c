@@ -1,4 +1,5 @@
 #include <fcntl.h>
+#include <linux/limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/xattr.h>
@@ -493,38 +494,58 @@ static void do_getxattr(fuse_req_t req, fuse_ino_t id, const char *name, size_t 
 		fuse_reply_xattr(req, (size_t)n);
 }
 
+/* trusted.* is for administrators alone: the backing shows it to us, whoever asks. Names in
+ * place, each with its NUL; how many bytes are left. */
+static size_t without_trusted(char *names, size_t n)
+{
+	size_t left = 0;
+
+	for (size_t at = 0, len; at < n; at += len) {
+		len = strlen(names + at) + 1;
+		if (strncmp(names + at, "trusted.", 8) == 0)
+			continue;
+		memmove(names + left, names + at, len);
+		left += len;
+	}
+	return left;
+}
+
+/* The names that the caller may know: how many bytes, or -errno. */
+static ssize_t list_names(struct workspace *ws, fuse_req_t req, struct inode *inode,
+	char names[XATTR_LIST_MAX])
+{
+	char path[64];
+	ssize_t n;
+	int r = xattr_path(ws, inode, path);
+
+	if (r < 0)
+		return r;
+	n = listxattr(path, names, XATTR_LIST_MAX);
+	r = n < 0 ? -errno : 0;
+	inode_fd_put(inode);
+	if (r < 0)
+		return r;
+	return fuse_req_ctx(req)->uid == 0 ? n : (ssize_t)without_trusted(names, (size_t)n);
+}
+
 static void do_listxattr(fuse_req_t req, fuse_ino_t id, size_t size)
 {
 	struct workspace *ws = workspace_of(req);
 	auto_free char *names = NULL;
-	struct inode *inode;
-	char path[64];
-	ssize_t n;
-	int r;
+	ssize_t n = 0;
 
-	if (vtree_has(id)) {
-		if (size)
-			fuse_reply_buf(req, NULL, 0);
-		else
-			fuse_reply_xattr(req, 0);
-		return;
+	if (!vtree_has(id)) {
+		names = malloc(XATTR_LIST_MAX);
+		n = names ? list_names(ws, req, inode_of(ws, id), names) : -ENOMEM;
 	}
-	inode = inode_of(ws, id);
-	r = xattr_path(ws, inode, path);
-	if (r < 0) {
-		fuse_reply_err(req, -r);
-		return;
-	}
-	names = malloc(size ? size : 1);
-	n = names ? listxattr(path, size ? names : NULL, size) : -1;
-	r = n < 0 ? (names ? errno : ENOMEM) : 0;
-	inode_fd_put(inode);
-	if (r)
-		fuse_reply_err(req, r);
-	else if (size)
-		fuse_reply_buf(req, names, (size_t)n);
-	else
+	if (n < 0)
+		fuse_reply_err(req, (int)-n);
+	else if (!size)
 		fuse_reply_xattr(req, (size_t)n);
+	else if ((size_t)n > size)
+		fuse_reply_err(req, ERANGE);
+	else
+		fuse_reply_buf(req, names, (size_t)n);
 }
 
 /* As the caller: who sets an ACL and is not of the file's group loses its setgid bit, which

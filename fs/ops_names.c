@@ -1,7 +1,9 @@
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "base/digest.h"
 #include "fs/creds.h"
 #include "fs/external.h"
 #include "fs/ops.h"
@@ -241,7 +243,7 @@ static int name_unnamed(struct op *op, struct inode *inode, struct inode *parent
 {
 	struct version v = {.kind = VERSION_WRITE};
 	struct capture content = CAPTURE_NONE;
-	auto_close int fd = inode_open(op->ws, inode, O_RDONLY);
+	auto_close int fd = inode_open(op->ws, inode, O_RDONLY | O_NOATIME);
 	struct stat st;
 	int r = fd < 0 ? fd : link_backing(op, inode, parent);
 
@@ -285,6 +287,30 @@ static int prepare_source(struct op *op, struct inode *inode, struct head *out)
 	return r;
 }
 
+/* A symlink has another name: there it is as if it were made now (V3). */
+static int name_symlink(
+	struct op *op, struct inode *inode, struct file *f, const struct buf *path)
+{
+	struct version v = {.kind = VERSION_SYMLINK};
+	struct capture content = CAPTURE_NONE;
+	char target[PATH_MAX];
+	int at = inode_fd_get(op->ws, inode), r;
+	struct stat st;
+	ssize_t n;
+
+	if (at < 0)
+		return at;
+	n = readlinkat(at, "", target, sizeof(target));
+	r = n < 0 || fstatat(at, "", &st, AT_EMPTY_PATH) < 0 ? -errno : 0;
+	inode_fd_put(inode);
+	if (r == 0)
+		r = journal_capture_bytes(target, (size_t)n, &content);
+	if (r == 0)
+		r = record_name(op, f, path, &st, &v, &content);
+	capture_done(&content);
+	return r;
+}
+
 static int name_again(struct op *op, struct inode *inode, struct inode *parent,
 	struct file *f, const struct buf *path, const struct head *source)
 {
@@ -297,6 +323,8 @@ static int name_again(struct op *op, struct inode *inode, struct inode *parent,
 		return r;
 	(void)!inode_path(inode, &from);
 	inode_link_add(inode, parent, op->new_name);
+	if (S_ISLNK(inode->type))
+		return name_symlink(op, inode, f, path);
 	if (!S_ISREG(inode->type) || inode_stat(op->ws, inode, &st) < 0)
 		return 0;
 	v.from_path = from.data;
@@ -306,6 +334,48 @@ static int name_again(struct op *op, struct inode *inode, struct inode *parent,
 	v.content = source->hash;
 	v.size = source->size;
 	return record_name(op, f, path, &st, &v, NULL);
+}
+
+/* Is that what the inode contains now? */
+static bool has_content(struct workspace *ws, struct inode *inode, const struct head *head)
+{
+	auto_close int fd = inode_open(ws, inode, O_RDONLY | O_NOATIME);
+	struct hash128 hash;
+	uint64_t size;
+
+	return head->has_hash && fd >= 0 && digest_fd(fd, &hash, &size) == 0 &&
+	       size == head->size && hash128_equal(hash, head->hash);
+}
+
+int record_other_name(struct op *op, struct file *f, struct inode *inode,
+	const struct buf *path, const struct head *lost)
+{
+	struct version v = {
+		.kind = VERSION_LINK,
+		.from_path = path->data,
+		.from_path_len = path->len,
+		.from_number = lost->number,
+		.has_content = true,
+		.content = lost->hash,
+		.size = lost->size,
+	};
+	auto_buf other = {0};
+	struct stat st;
+	int r;
+
+	if (!S_ISREG(inode->type) || !lost->exists || lost->gone || !lost->has_hash ||
+		inode_path(inode, &other) < 0 ||
+		file_rule(op->ws, f, other.data, other.len)->mode == MODE_PASS)
+		return 0;
+	/* What the other name was told, was by a file of its own. */
+	r = journal_wait(op->ws->journal, journal_last_seq(op->ws->journal));
+	if (r == 0)
+		r = file_load_head(op->ws, f, other.data, other.len);
+	if (r < 0 || !f->head.exists ||
+		(f->head.size == lost->size && hash128_equal(f->head.hash, lost->hash)) ||
+		!has_content(op->ws, inode, lost) || inode_stat(op->ws, inode, &st) < 0)
+		return r;
+	return session_record(op->ws, f, op_by(op), other.data, other.len, &st, &v, NULL);
 }
 
 static void run_link(struct op *op)

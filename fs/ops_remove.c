@@ -18,30 +18,33 @@ static int remove_backing(struct op *op, struct inode *parent, int flags)
 }
 
 /* The last name is gone: the file stands for a path where nothing is. */
-static int unlink_last(struct op *op, struct inode *parent, struct inode *inode,
-	struct file *f, const struct buf *path)
+static int remove_last(struct removal *rm, struct file *f)
 {
+	struct op *op = rm->op;
 	struct version v = {
 		.kind = VERSION_DELETE,
 		.epoch = f->lease.epoch,
 		.base_number = f->head.number,
 	};
-	int r = remove_backing(op, parent, 0);
+	int r = rm->act(rm);
 
 	if (r < 0)
 		return r;
 	gate_fence_others(f, op_by(op)->writer);
-	inode_link_remove(op->ws, inode, parent, op->name);
+	inode_link_remove(op->ws, rm->inode, rm->parent, rm->name);
 	(void)!file_leave_inode(op->ws, f);
-	return session_record(op->ws, f, op_by(op), path->data, path->len, NULL, &v, NULL);
+	return session_record(
+		op->ws, f, op_by(op), rm->path->data, rm->path->len, NULL, &v, NULL);
 }
 
 /* One of several names is gone: its path has an end, the file goes on under another. */
-static int unlink_one_name(struct op *op, struct inode *parent, struct inode *inode,
-	struct file *f, const struct buf *path)
+static int remove_one_of_several(struct removal *rm, struct file *f)
 {
+	struct op *op = rm->op;
+	const struct buf *path = rm->path;
 	struct version v = {.kind = VERSION_DELETE, .epoch = f->lease.epoch};
-	struct file *name = file_of_name(op->ws, parent, op->name);
+	struct file *name = file_of_name(op->ws, rm->parent, rm->name);
+	const struct head lost = f->head;
 	int r;
 
 	if (!name)
@@ -55,64 +58,71 @@ static int unlink_one_name(struct op *op, struct inode *parent, struct inode *in
 	if (r == 0)
 		r = file_load_head(op->ws, name, path->data, path->len);
 	if (r == 0)
-		r = remove_backing(op, parent, 0);
+		r = rm->act(rm);
 	if (r == 0) {
-		inode_link_remove(op->ws, inode, parent, op->name);
+		inode_link_remove(op->ws, rm->inode, rm->parent, rm->name);
 		r = session_record(
 			op->ws, name, op_by(op), path->data, path->len, NULL, &v, NULL);
 	}
+	if (r == 0)
+		r = record_other_name(op, f, rm->inode, path, &lost);
 	file_unlock(name);
-	file_park(op->ws, name, parent, op->name);
+	file_park(op->ws, name, rm->parent, rm->name);
 	return r;
 }
 
-static int unlink_locked(struct op *op, struct inode *parent, struct inode *inode,
-	struct file *f, const struct buf *path, nlink_t nlink)
+static int remove_locked(struct removal *rm, struct file *f)
 {
-	struct change c = change_of(op, f, inode, NULL, CHANGE_BLIND, "unlink", path);
+	struct op *op = rm->op;
+	struct change c =
+		change_of(op, f, rm->inode, NULL, CHANGE_BLIND, rm->asked, rm->path);
 	int r;
 
-	inode_keep(op->ws, inode);
+	inode_keep(op->ws, rm->inode);
 	c.intent = INTENT_UNLINK;
 	c.removes = true;
 	r = gate_enter(&c);
 	if (r < 0 || r == GATE_PARKED)
 		return r;
 	if (r == GATE_UNGUARDED) {
-		r = remove_backing(op, parent, 0);
+		r = rm->act(rm);
 		if (r == 0)
-			inode_link_remove(op->ws, inode, parent, op->name);
+			inode_link_remove(op->ws, rm->inode, rm->parent, rm->name);
 		return r;
 	}
 	r = session_checkpoint(op->ws, f, 0);
 	if (r == 0)
-		r = nlink > 1 ? unlink_one_name(op, parent, inode, f, path)
-			      : unlink_last(op, parent, inode, f, path);
+		r = rm->nlink > 1 ? remove_one_of_several(rm, f) : remove_last(rm, f);
 	gate_leave(&c, r);
 	return r;
 }
 
-static int unlink_file(struct op *op, struct inode *parent, struct inode *inode,
-	const struct buf *path, nlink_t nlink)
+int remove_name(struct removal *rm)
 {
-	struct workspace *ws = op->ws;
+	struct workspace *ws = rm->op->ws;
+	struct inode *parent = rm->parent;
 	struct rule rule;
 	struct file *f;
 	int r;
 
-	gate_prepare(ws, inode, op_by(op));
-	f = file_lock_of(ws, inode);
+	gate_prepare(ws, rm->inode, op_by(rm->op));
+	f = file_lock_of(ws, rm->inode);
 	if (!f)
 		return -ENOMEM;
-	r = unlink_locked(op, parent, inode, f, path, nlink);
+	r = remove_locked(rm, f);
 	if (r == 0 && !f->inode) {
 		file_ref(f);
-		file_park(ws, f, parent, op->name);
+		file_park(ws, f, parent, rm->name);
 	}
 	rule = f->rule;
 	file_unlock(f); /* a parked op may be gone from here on */
 	file_put(ws, f);
 	return r ? r : durable_name(ws, parent, &rule);
+}
+
+static int act_unlink(struct removal *rm)
+{
+	return remove_backing(rm->op, rm->parent, 0);
 }
 
 static void run_unlink(struct op *op)
@@ -121,6 +131,14 @@ static void run_unlink(struct op *op)
 	auto_names *names = names_hold(&ws->names);
 	struct inode *parent = inode_of(ws, op->ino), *inode;
 	auto_buf path = {0};
+	struct removal rm = {
+		.op = op,
+		.parent = parent,
+		.name = op->name,
+		.path = &path,
+		.asked = "unlink",
+		.act = act_unlink,
+	};
 	struct stat st;
 	int r = inode_lookup(ws, parent, op->name, &inode, &st);
 
@@ -130,8 +148,10 @@ static void run_unlink(struct op *op)
 	}
 	if (S_ISREG(inode->type) || S_ISLNK(inode->type)) {
 		r = inode_child_path(parent, op->name, &path);
+		rm.inode = inode;
+		rm.nlink = st.st_nlink;
 		if (r == 0)
-			r = unlink_file(op, parent, inode, &path, st.st_nlink);
+			r = remove_name(&rm);
 	} else {
 		inode_keep(ws, inode);
 		r = remove_backing(op, parent, 0);

@@ -7,7 +7,6 @@
 #include "fs/notify.h"
 #include "fs/ops_rename_internal.h"
 #include "fs/session.h"
-#include "fs/state.h"
 
 int rename_backing(struct rename *rn)
 {
@@ -35,7 +34,7 @@ void rename_swap_names(struct rename *rn)
 		inode_link_remove(rn->ws, rn->to.inode, rn->to.parent, rn->to.name);
 	inode_link_add(rn->from.inode, rn->to.parent, rn->to.name);
 	inode_link_remove(rn->ws, rn->from.inode, rn->from.parent, rn->from.name);
-	if (rn->flags & RENAME_EXCHANGE)
+	if ((rn->flags & RENAME_EXCHANGE) && rn->to.inode)
 		inode_link_add(rn->to.inode, rn->from.parent, rn->from.name);
 }
 
@@ -58,37 +57,6 @@ static void end_done(struct workspace *ws, struct end *e)
 	if (e->inode)
 		inode_forget(ws, e->inode, 1);
 	buf_done(&e->path);
-}
-
-static bool is_guardable(const struct inode *inode)
-{
-	return inode && (S_ISREG(inode->type) || S_ISLNK(inode->type));
-}
-
-/* ---- folders, sockets, pipes ---- */
-
-static bool is_of_folders(const struct rename *rn)
-{
-	return (rn->from.inode && S_ISDIR(rn->from.inode->type)) ||
-	       (rn->to.inode && S_ISDIR(rn->to.inode->type));
-}
-
-static int rename_unguarded(struct rename *rn)
-{
-	int r = journal_health(rn->ws->journal);
-
-	r = r < 0 ? r : gate_check_folder(rn->op, &rn->from.path, "rename");
-	r = r < 0 ? r : gate_check_folder(rn->op, &rn->to.path, "replace");
-	if (r == 0 && is_of_folders(rn)) {
-		state_settle(
-			rn->ws); /* what was closed in it is told of under its old name */
-		return rename_folders(rn);
-	}
-	if (r == 0)
-		r = rename_backing(rn);
-	if (r == 0)
-		rename_swap_names(rn);
-	return r;
 }
 
 /* ---- locking both files ---- */
@@ -149,7 +117,7 @@ static int capture_link(
 	int at;
 
 	if (S_ISREG(e->inode->type)) {
-		fd = inode_open(rn->ws, e->inode, O_RDONLY);
+		fd = inode_open(rn->ws, e->inode, O_RDONLY | O_NOATIME);
 		if (fd < 0)
 			return fd;
 		if (fstat(fd, st) < 0)
@@ -270,6 +238,8 @@ static int replace(struct rename *rn)
 	int r = 0;
 
 	raise_arrival(rn, &rn->from, &to->head);
+	if (rn->to.inode && rn->to.st.st_nlink > 1)
+		rn->lost = to->head;
 	if (captured)
 		st = rn->from.st;
 	else
@@ -404,7 +374,7 @@ static int act(struct rename *rn, bool recorded_from, bool recorded_to)
 		r = session_checkpoint(rn->ws, rn->to.file, 0);
 	if (r < 0)
 		return r;
-	if (rn->flags & RENAME_EXCHANGE)
+	if ((rn->flags & RENAME_EXCHANGE) && rn->to.inode)
 		return exchange(rn);
 	if (!recorded_from && !recorded_to) {
 		r = rename_backing(rn);
@@ -449,7 +419,24 @@ static int durable_rename(struct rename *rn, const struct rule *rule)
 	return r;
 }
 
-static int rename_guarded(struct rename *rn)
+/* The file that was at to goes on under another of its names. No lock is held. */
+static int tell_what_was_replaced(struct rename *rn)
+{
+	struct file *f;
+	int r;
+
+	if (!rn->lost.exists)
+		return 0;
+	f = file_lock_of(rn->ws, rn->to.inode);
+	if (!f)
+		return -ENOMEM;
+	r = record_other_name(rn->op, f, rn->to.inode, &rn->to.path, &rn->lost);
+	file_unlock(f);
+	file_put(rn->ws, f);
+	return r;
+}
+
+int rename_guarded(struct rename *rn)
 {
 	struct workspace *ws = rn->ws;
 	auto_close int new_fd = -1;
@@ -457,7 +444,7 @@ static int rename_guarded(struct rename *rn)
 	int r;
 
 	if (S_ISREG(rn->from.inode->type))
-		new_fd = inode_open(ws, rn->from.inode, O_RDONLY);
+		new_fd = inode_open(ws, rn->from.inode, O_RDONLY | O_NOATIME);
 	gate_prepare(ws, rn->from.inode, op_by(rn->op));
 	if (rn->to.inode)
 		gate_prepare(ws, rn->to.inode, op_by(rn->op));
@@ -477,29 +464,8 @@ static int rename_guarded(struct rename *rn)
 	unlock_both(rn); /* a parked op may be gone from here on */
 	file_put(ws, rn->from.file);
 	file_put(ws, rn->to.file);
+	r = r ? r : tell_what_was_replaced(rn);
 	return r ? r : durable_rename(rn, &rule);
-}
-
-static bool replaces_special(const struct rename *rn)
-{
-	return is_guardable(rn->from.inode) && rn->to.inode &&
-	       !is_guardable(rn->to.inode) && !S_ISDIR(rn->to.inode->type) &&
-	       !(rn->flags & RENAME_EXCHANGE);
-}
-
-/* A pipe, socket or device has no history of its own, the name it goes from has (V3): as
- * if nothing were there. */
-static int rename_onto_special(struct rename *rn)
-{
-	struct inode *special = rn->to.inode;
-	int r;
-
-	rn->to.inode = NULL;
-	r = rename_guarded(rn);
-	rn->to.inode = special;
-	if (r == 0 && !rn->deferred)
-		inode_link_remove(rn->ws, special, rn->to.parent, rn->to.name);
-	return r;
 }
 
 static int rename_checked(struct rename *rn)
@@ -512,10 +478,8 @@ static int rename_checked(struct rename *rn)
 		return -ENOENT;
 	if (rn->from.inode == rn->to.inode) /* two names of one file: POSIX does nothing */
 		return rename_backing(rn);
-	if (replaces_special(rn))
-		return rename_onto_special(rn);
 	if (!is_guardable(rn->from.inode) || (rn->to.inode && !is_guardable(rn->to.inode)))
-		return rename_unguarded(rn);
+		return rename_special(rn);
 	return rename_guarded(rn);
 }
 

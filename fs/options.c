@@ -16,6 +16,8 @@ enum key {
 	KEY_DEBUG,
 	KEY_ALLOW_OTHER,
 	KEY_URING,
+	KEY_NOATIME,
+	KEY_NODIRATIME,
 	KEY_IGNORED
 };
 
@@ -57,6 +59,8 @@ static const struct fuse_opt option_specs[] = {
 	FUSE_OPT_KEY("-f", KEY_FOREGROUND),
 	FUSE_OPT_KEY("-d", KEY_DEBUG),
 	FUSE_OPT_KEY("allow_other", KEY_ALLOW_OTHER),
+	FUSE_OPT_KEY("noatime", KEY_NOATIME),
+	FUSE_OPT_KEY("nodiratime", KEY_NODIRATIME),
 	/* What mount(8) and fstab add for themselves: */
 	FUSE_OPT_KEY("rw", KEY_IGNORED),
 	FUSE_OPT_KEY("defaults", KEY_IGNORED),
@@ -129,6 +133,12 @@ static int process_option(void *data, const char *arg, int key, struct fuse_args
 	case KEY_URING:
 		o->uring = URING_ON;
 		return 0;
+	case KEY_NOATIME:
+		o->noatime = true;
+		return 1; /* the kernel is to know it too */
+	case KEY_NODIRATIME:
+		o->nodiratime = true;
+		return 1;
 	case KEY_IGNORED:
 		return 0;
 	case FUSE_OPT_KEY_NONOPT:

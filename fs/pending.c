@@ -144,7 +144,7 @@ int pending_begin(struct change *c, bool truncated)
 		return r;
 	}
 	if (!truncated) {
-		auto_close int from = inode_open(ws, c->inode, O_RDONLY);
+		auto_close int from = inode_open(ws, c->inode, O_RDONLY | O_NOATIME);
 
 		r = from < 0 ? from : copy_content(from, p->fd);
 	}
@@ -318,7 +318,7 @@ static bool enough_for_a_whole(const struct pending *p, struct change *c)
 		return true;
 	if (p->filled % BLOCK_BYTES == 0 || p->filled < (uint64_t)current.st_size / 2)
 		return false;
-	current_fd = inode_open(c->ws, c->inode, O_RDONLY);
+	current_fd = inode_open(c->ws, c->inode, O_RDONLY | O_NOATIME);
 	return (current_fd >= 0 && ends_alike(p->fd, p->filled, current_fd,
 					   (uint64_t)current.st_size)) ||
 	       (base_fd >= 0 &&

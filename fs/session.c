@@ -88,7 +88,9 @@ static void head_advance(struct workspace *ws, struct file *f, const struct proc
 	h->mode = v->mode;
 	h->uid = v->uid;
 	h->gid = v->gid;
-	h->previous_mtime_ns = h->mtime_ns;
+	/* S12 is about contents: a new mode, and the mtime may still be set as before. */
+	if (v->kind != VERSION_MODE)
+		h->previous_mtime_ns = h->mtime_ns;
 	if (v->mtime_ns)
 		h->mtime_ns = v->mtime_ns;
 }

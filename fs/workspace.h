@@ -40,11 +40,12 @@ struct options {
 	char *source, *mountpoint; /* absolute */
 	char *writer;		   /* W1a: -o writer=NAME */
 	bool foreground, debug;
-	bool show;	       /* .stomp is listed */
-	bool supervise;	       /* a process of ours starts the daemon again */
-	bool no_handover;      /* as on a kernel where a connection cannot be taken over */
-	bool allow_other;      /* root, or user_allow_other */
-	bool no_passthrough;   /* the kernel shall not read the backing by itself */
+	bool show;	     /* .stomp is listed */
+	bool supervise;	     /* a process of ours starts the daemon again */
+	bool no_handover;    /* as on a kernel where a connection cannot be taken over */
+	bool allow_other;    /* root, or user_allow_other */
+	bool no_passthrough; /* the kernel shall not read the backing by itself */
+	bool noatime, nodiratime; /* the kernel's own, which the backing must keep too */
 	bool no_dio_mmap;      /* behave as on a kernel that cannot map direct-io files */
 	int refusal_errno;     /* EBUSY where both refusals shall read so (S14), else 0 */
 	unsigned journal_mode; /* of the .stomp folder of the backing */

@@ -463,3 +463,29 @@ def test_symbolic_links_carry_trusted_attributes(tree, tmp_path):
     os.removexattr(link, "trusted.a", follow_symlinks=False)
     assert errno_of(os.getxattr, link, "trusted.a", follow_symlinks=False) == "ENODATA"
     assert errno_of(os.setxattr, link, "user.a", b"1", follow_symlinks=False) == "EPERM"
+
+
+@pytest.mark.mount_options("noatime")
+@needs_root
+def test_noatime_keeps_the_backings_access_times_too(workspace):
+    f, d = workspace / "f", workspace / "d"
+    f.write_bytes(b"x" * (2 << 20))  # large enough for the kernel to read it by itself
+    d.mkdir()
+    for path in (f, d):
+        os.utime(path, ns=(10**18, os.stat(path).st_mtime_ns))
+    assert len(f.read_bytes()) == 2 << 20
+    assert os.listdir(d) == []
+    assert os.stat(f).st_atime_ns == os.stat(d).st_atime_ns == 10**18
+
+
+def test_recording_a_version_is_no_access(workspace):
+    """The mount reads what was written, and nobody is to notice: is there new mail?"""
+    f = workspace / "f"
+    f.write_bytes(b"mail\n")
+    written = f.stat()
+    with open(f, "ab") as box:
+        box.write(b"more\n")
+    os.rename(f, workspace / "g")
+    assert (workspace / "g").stat().st_atime_ns == written.st_atime_ns
+    assert (workspace / "g").read_bytes() == b"mail\nmore\n"
+    assert (workspace / "g").stat().st_atime_ns > written.st_atime_ns

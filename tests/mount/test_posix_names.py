@@ -340,3 +340,51 @@ def test_a_file_renamed_onto_a_pipe_or_socket_goes_on(tree, make):  # V3
         os.rename(b, a)
         assert not b.exists() and a.read_text() == text
         os.unlink(a)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda p: os.mknod(p, stat.S_IFSOCK | 0o600)])
+def test_a_pipe_or_socket_renamed_onto_a_file_is_a_removal(workspace, writer, make):
+    """V1, S6: with its lease, its base and its history."""
+    alice, bob = writer("alice"), writer("bob")
+    alice.writefile("f", b"alice's\n")
+    make(workspace / "p")
+    assert bob.errno("rename", "p", "f") == "ESTALE"
+    assert (workspace / "f").read_bytes() == b"alice's\n"
+    alice.rename("p", "f")
+    assert not stat.S_ISREG(os.lstat(workspace / "f").st_mode)
+    assert [r["kind"] for r in workspace.log("f")] == ["write", "delete"]
+    assert (workspace / ".stomp/history/f/1").read_bytes() == b"alice's\n"
+    alice.unlink("f")
+    alice.writefile("f", b"again")
+    assert (workspace / "f").read_bytes() == b"again"
+
+
+def test_a_file_and_a_pipe_change_places(workspace, writer):  # V3, S6, S10
+    alice = writer("alice")
+    alice.writefile("f", b"the file\n")
+    os.mkfifo(workspace / "p")
+    refused = errno_of(renameat2, workspace / "p", workspace / "f", RENAME_EXCHANGE)
+    assert refused == "ESTALE"
+    alice.rename("p", "f", RENAME_EXCHANGE)
+    assert (workspace / "p").read_bytes() == b"the file\n"
+    assert stat.S_ISFIFO(os.lstat(workspace / "f").st_mode)
+    alice.writefile("p", b"changed\n")
+    assert not workspace.refusals(alice)
+    assert any(r["kind"] == "delete" for r in workspace.log("f"))
+
+
+def test_a_link_goes_on_when_another_name_is_gone(workspace, writer):  # L10, V3
+    """What was changed under the name that goes is no change round the mount."""
+    alice = writer("alice")
+    for gone in (lambda: alice.unlink("a"), lambda: alice.rename("new", "a")):
+        alice.writefile("new", b"another")
+        alice.writefile("a", b"one")
+        alice.link("a", "b")
+        alice.writefile("a", b"one and more")
+        gone()
+        newest = workspace.log("b")[-1]
+        assert newest["kind"] == "link", newest
+        assert (workspace / "b").read_bytes() == b"one and more"
+        kinds = [r["kind"] for r in workspace.log("b")]
+        assert "external" not in kinds, kinds
+        alice.unlink("b")

@@ -397,6 +397,21 @@ def test_a_file_of_one_version_keeps_the_mtime_it_was_given(workspace, pair):  #
     assert (workspace / "new").stat().st_mtime_ns == LONG_AGO_NS
 
 
+def test_a_new_mode_is_no_new_content(workspace, pair):  # S12
+    """chmod and touch -d of a file that has had one content only; after a restart too."""
+    alice, bob = pair
+    alice.writefile("new", TEN)
+    alice.chmod("new", 0o600)
+    alice.chmod("new", 0o644)
+    alice.utime("new", [LONG_AGO_NS] * 2)
+    assert (workspace / "new").stat().st_mtime_ns == LONG_AGO_NS
+    alice.stop()
+    bob.stop()
+    workspace.remount()
+    os.utime(workspace / "new", ns=(5, LONG_AGO_NS - 9))
+    assert (workspace / "new").stat().st_mtime_ns == LONG_AGO_NS - 9
+
+
 # ---------------------------------------------------------------- S7: when it is told
 
 

@@ -102,6 +102,7 @@ static void print_help(void)
 	       "=off\n"
 	       "  -o no_dio_mmap     behave as on kernels before 6.6 (for testing)\n"
 	       "  -o no_handover     supervise as on kernels before 6.16 (for testing)\n"
+	       "  -o noatime         move no access times, the backing's included\n"
 	       "Other options go to the kernel (ro, nodev, ...). See stompfs(8), "
 	       "stomp(1).\n"
 	       "\n"

@@ -78,6 +78,44 @@ uint64_t contents_base_number(
 	return number;
 }
 
+/* Where the data of a large file is; NULL: it may be anywhere. What is there after the
+ * last span that fits counts as data. */
+static struct content_span *find_spans(int fd, uint64_t size, size_t *n)
+{
+	enum { SPANS_MAX = 4096 };
+	struct content_span *spans = calloc(SPANS_MAX, sizeof(*spans));
+	off_t data = 0, hole;
+
+	*n = 0;
+	while (spans && *n < SPANS_MAX && (uint64_t)data < size) {
+		data = lseek(fd, data, SEEK_DATA);
+		if (data < 0 && errno == ENXIO)
+			return spans; /* only a hole is left */
+		hole = data < 0 ? -1 : lseek(fd, data, SEEK_HOLE);
+		if (hole <= data) {
+			free(spans); /* the backing does not tell */
+			*n = 0;
+			return NULL;
+		}
+		spans[(*n)++] = (struct content_span){(uint64_t)data, (uint64_t)hole};
+		data = hole;
+	}
+	if (spans && (uint64_t)data < size)
+		spans[*n - 1].end = size;
+	return spans;
+}
+
+/* Reading ahead would fill the page cache with the zeros of holes, milliseconds each. */
+static void advise(void *map, const struct content *c)
+{
+	uint64_t data = 0;
+
+	for (size_t i = 0; i < c->n_spans; i++)
+		data += c->spans[i].end - c->spans[i].at;
+	if (c->spans && data < c->size / 2)
+		(void)!madvise(map, c->size, MADV_RANDOM);
+}
+
 static int map_fd(struct contents *t, int which, int fd, struct content *content)
 {
 	struct stat st;
@@ -93,6 +131,10 @@ static int map_fd(struct contents *t, int which, int fd, struct content *content
 	t->maps[which] = map;
 	t->map_sizes[which] = (size_t)st.st_size;
 	*content = (struct content){.data = map, .size = (size_t)st.st_size};
+	if (content->size > LOST_UPDATE_MAX_BYTES) /* what is compared by block */
+		content->spans = t->spans[which] =
+			find_spans(fd, content->size, &content->n_spans);
+	advise(map, content);
 	return 0;
 }
 
@@ -103,9 +145,11 @@ int contents_map_base(struct contents *t, int fd)
 
 void contents_close(struct contents *t)
 {
-	for (int i = 0; i < 3; i++)
+	for (int i = 0; i < 3; i++) {
 		if (t->maps[i])
 			munmap(t->maps[i], t->map_sizes[i]);
+		free(t->spans[i]);
+	}
 	*t = (struct contents){0};
 }
 

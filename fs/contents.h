@@ -16,6 +16,7 @@ struct contents {
 	bool known_base;
 	void *maps[3];
 	size_t map_sizes[3];
+	struct content_span *spans[3]; /* of large ones */
 };
 
 #define auto_contents __attribute__((cleanup(contents_close))) struct contents

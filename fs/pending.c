@@ -40,6 +40,8 @@ static bool shares_a_line(const struct content *a, const struct content *b)
 	enum { LINES_TRIED = 64, SAYS_SOMETHING = 4 };
 	const char *at = b->data, *end = b->data + b->size;
 
+	if (a->size > LOST_UPDATE_MAX_BYTES || b->size > LOST_UPDATE_MAX_BYTES)
+		return true; /* what is compared by block has no lines */
 	for (int i = 0; i < LINES_TRIED && at < end; i++) {
 		const char *stop = memchr(at, '\n', (size_t)(end - at));
 		size_t len = (size_t)((stop ? stop : end) - at);

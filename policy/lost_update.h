@@ -43,9 +43,17 @@
 
 #define LOST_UPDATE_BLOCK_BYTES 4096u
 
+/* Where a sparse file has bytes that may not be 0. */
+struct content_span {
+	uint64_t at, end;
+};
+
 struct content {
 	const char *data; /* may be NULL when size is 0 */
 	size_t size;
+	/* Sorted and apart, so that terabytes of holes are not read; NULL: anywhere. */
+	const struct content_span *spans;
+	size_t n_spans;
 };
 
 enum lost_update {

@@ -24,18 +24,39 @@ bool contents_by_block(const struct content *base, const struct content *current
 	return false;
 }
 
+uint64_t content_next_data(const struct content *c, uint64_t at)
+{
+	size_t low = 0, high = c->n_spans;
+
+	if (at >= c->size)
+		return c->size;
+	if (!c->spans)
+		return at;
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+
+		if (c->spans[middle].end > at)
+			high = middle;
+		else
+			low = middle + 1;
+	}
+	if (low == c->n_spans || c->spans[low].at >= c->size)
+		return c->size;
+	return c->spans[low].at > at ? c->spans[low].at : at;
+}
+
 /* Block i of a content: empty behind its end. */
 static struct content block(const struct content *c, uint64_t i)
 {
 	uint64_t at = i * LOST_UPDATE_BLOCK_BYTES;
+	static const char zeros[LOST_UPDATE_BLOCK_BYTES];
 	uint64_t rest = at < c->size ? c->size - at : 0;
+	uint64_t size = rest < LOST_UPDATE_BLOCK_BYTES ? rest : LOST_UPDATE_BLOCK_BYTES;
+	bool hole = rest && content_next_data(c, at) >= at + size;
 
 	if (!rest)
 		return (struct content){.data = ""};
-	return (struct content){
-		.data = c->data + at,
-		.size = rest < LOST_UPDATE_BLOCK_BYTES ? rest : LOST_UPDATE_BLOCK_BYTES,
-	};
+	return (struct content){.data = hole ? zeros : c->data + at, .size = size};
 }
 
 static bool starts_with(const struct content *whole, const struct content *start)
@@ -82,20 +103,52 @@ static bool has_arrived(const struct content *base, const struct content *curren
 	return n.size == LOST_UPDATE_BLOCK_BYTES || (n.size > b.size && n.size > c.size);
 }
 
-static void count(struct lost_update_result *result, enum lost_update verdict, uint64_t i)
+static uint32_t saturate(uint64_t n)
+{
+	return n < UINT32_MAX ? (uint32_t)n : UINT32_MAX;
+}
+
+/* n blocks from i on. */
+static void count(
+	struct lost_update_result *result, enum lost_update verdict, uint64_t i, uint64_t n)
 {
 	if (verdict == LOST_UPDATE_KEPT)
-		result->n_kept++;
+		result->n_kept = saturate(result->n_kept + n);
 	else if (verdict == LOST_UPDATE_REVERTED)
-		result->n_reverted++;
+		result->n_reverted = saturate(result->n_reverted + n);
 	else if (verdict == LOST_UPDATE_OVERLAPPING)
-		result->n_overlapping++;
+		result->n_overlapping = saturate(result->n_overlapping + n);
 	if (verdict != LOST_UPDATE_REVERTED && verdict != LOST_UPDATE_OVERLAPPING)
 		return;
 	if (!result->first_line)
-		result->first_line = result->last_line = (uint32_t)i + 1;
-	else if (result->last_line == i)
-		result->last_line++;
+		result->first_line = saturate(i + 1);
+	else if (result->last_line != i)
+		return;
+	result->last_line = saturate(i + n);
+}
+
+static uint64_t run_of(const struct content *c, uint64_t i)
+{
+	uint64_t at = i * LOST_UPDATE_BLOCK_BYTES;
+
+	if (at >= c->size)
+		return UINT64_MAX;
+	return (content_next_data(c, at) - at) / LOST_UPDATE_BLOCK_BYTES;
+}
+
+uint64_t blocks_alike(const struct content *base, const struct content *current,
+	const struct content *new, uint64_t i)
+{
+	uint64_t last = content_blocks(base, current) - i;
+	const struct content *const all[] = {base, current, new};
+
+	for (size_t k = 0; k < ARRAY_SIZE(all); k++) {
+		uint64_t run = run_of(all[k], i);
+
+		if (run < last)
+			last = run;
+	}
+	return last ?: 1;
 }
 
 void lost_update_by_block(const struct content *base, bool known_base,
@@ -108,11 +161,12 @@ void lost_update_by_block(const struct content *base, bool known_base,
 	if (!known_base)
 		base = &empty;
 	*result = (struct lost_update_result){.by_block = true};
-	for (uint64_t i = 0; i < content_blocks(base, current); i++) {
+	for (uint64_t i = 0, n; i < content_blocks(base, current); i += n) {
 		enum lost_update verdict = block_verdict(base, known_base, current, new, i);
 
+		n = blocks_alike(base, current, new, i);
 		if (complete || has_arrived(base, current, new, i))
-			count(result, verdict, i);
+			count(result, verdict, i, n);
 		else if (verdict != LOST_UPDATE_SAME)
 			all_arrived = false;
 	}

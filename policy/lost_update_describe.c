@@ -107,12 +107,12 @@ static void put_blocks(struct writer_state *w, const struct content *base, bool 
 		base = &empty;
 	n = content_blocks(base, current);
 	for (uint64_t i = 0; i < n; i = end) {
-		end = i + 1;
+		end = i + blocks_alike(base, current, new, i);
 		if (!at_stake(block_verdict(base, known_base, current, new, i)))
 			continue;
 		while (end < n &&
 			at_stake(block_verdict(base, known_base, current, new, end)))
-			end++;
+			end += blocks_alike(base, current, new, end);
 		if (may_write(w))
 			buf_printf(w->out, "@@ bytes %llu-%llu differ @@\n",
 				(unsigned long long)i * LOST_UPDATE_BLOCK_BYTES,

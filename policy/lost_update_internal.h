@@ -58,6 +58,14 @@ bool comparison_replaced(const struct comparison *c, uint32_t i);
 bool contents_by_block(const struct content *base, const struct content *current,
 	const struct content *new);
 
+/* From at on: where there may be other bytes than 0, or the end. */
+uint64_t content_next_data(const struct content *c, uint64_t at);
+
+/* So many blocks from i on, itself included, are alike in each of the three (holes, or
+ * behind its end): what is said of i holds for them. */
+uint64_t blocks_alike(const struct content *base, const struct content *current,
+	const struct content *new, uint64_t i);
+
 /* The verdict on block i of current; LOST_UPDATE_SAME where nobody changed anything. */
 enum lost_update block_verdict(const struct content *base, bool known_base,
 	const struct content *current, const struct content *new, uint64_t i);

@@ -453,3 +453,53 @@ def test_a_folder_made_anew_begins_anew(workspace, writer):  # V1
         alice.writefile(f"{new}/in", b"another file")
         (only,) = workspace.log(f"{new}/in")
         assert (only["number"], only["base"]) == (1, 0), only
+
+
+# ---------------------------------------------------------------- holes
+
+SPARSE = 8 << 40
+
+
+@pytest.fixture
+def sparse(workspace):
+    """A file of eight terabytes with a page of data: who reads its holes is not done in time."""
+    try:
+        with open(workspace / "s", "wb") as f:
+            f.truncate(SPARSE)
+            os.pwrite(f.fileno(), b"data\n" * 800, SPARSE // 2)
+    except OSError as error:
+        pytest.skip(f"the backing has no such files: {error}")
+    return workspace
+
+
+def test_a_hole_of_terabytes_costs_nothing(sparse):  # V6
+    fd = os.open(sparse / "s", os.O_WRONLY)
+    os.pwrite(fd, b"x", 0)
+    os.pwrite(fd, b"y", SPARSE - 1)
+    os.close(fd)
+    os.truncate(sparse / "s", SPARSE // 4)
+    os.truncate(sparse / "s", SPARSE)
+    sparse.ctl("checkpoint")
+    sizes = [v["size"] for v in sparse.log("s")]
+    assert sizes[0] == SPARSE and sizes[-1] == SPARSE
+    assert sparse.json("status")["stored_bytes"] < 1 << 20
+    with open(sparse / ".stomp/history/s/1", "rb") as old:
+        assert os.pread(old.fileno(), 10, SPARSE // 2) == b"data\ndata\n"
+        assert os.pread(old.fileno(), 2, 0) == bytes(2)
+
+
+def test_a_stale_change_of_a_hole_of_terabytes_is_judged(sparse, writer):  # S4, V6
+    alice, bob = writer("alice"), writer("bob")
+    fd = bob.open("s", os.O_RDWR)
+    assert bob.pread(fd, 5, SPARSE // 2) == b"data\n"
+    bob.close(fd)
+    sparse.settle()
+    fd = alice.open("s", os.O_WRONLY | os.O_APPEND)
+    alice.write(fd, b"alice's\n")
+    alice.close(fd)
+    fd = bob.open("new", os.O_WRONLY | os.O_CREAT)
+    bob.ftruncate(fd, SPARSE)
+    bob.close(fd)
+    assert bob.errno("rename", "new", "s") == "ESTALE"
+    assert sparse.refusals("bob")[-1]["errno"] == "ESTALE"
+    assert os.stat(sparse / "s").st_size == SPARSE + len(b"alice's\n")

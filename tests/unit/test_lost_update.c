@@ -1,4 +1,6 @@
 /* The lost-update test (S4). */
+#include <sys/mman.h>
+
 #include "base/clock.h"
 #include "check.h"
 #include "policy/lost_update.h"
@@ -638,8 +640,61 @@ static void test_beyond_bounds(void)
 	CHECK_EQ(result.verdict, OVERLAPPING);
 }
 
+/* Sparse contents of terabytes: what is mapped of them is never touched, for the test runs
+ * over a mapping that may not be read, but for the spans. */
+struct sparse {
+	char *map;
+	struct content_span span;
+};
+
+enum { SPARSE_AT = 40 * 4096, SPARSE_BYTES = 4096 };
+static const size_t SPARSE_SIZE = (size_t)4 << 40;
+
+static struct content sparse_new(struct sparse *s, char fill)
+{
+	s->map = mmap(NULL, SPARSE_SIZE, PROT_NONE,
+		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	CHECK(s->map != MAP_FAILED);
+	/* The first bytes are looked at to see whether it is text; then one block. */
+	CHECK_EQ(mprotect(s->map, 8192, PROT_READ | PROT_WRITE), 0);
+	CHECK_EQ(mprotect(s->map + SPARSE_AT, SPARSE_BYTES, PROT_READ | PROT_WRITE), 0);
+	memset(s->map + SPARSE_AT, fill, SPARSE_BYTES);
+	s->span = (struct content_span){SPARSE_AT, SPARSE_AT + SPARSE_BYTES};
+	return (struct content){
+		.data = s->map, .size = SPARSE_SIZE, .spans = &s->span, .n_spans = 1};
+}
+
+static void test_holes_are_not_read(void) /* S4 */
+{
+	struct sparse s[3];
+	struct content a = sparse_new(&s[0], 'a'), b = sparse_new(&s[1], 'b');
+	struct content a2 = sparse_new(&s[2], 'a'), cut = a;
+	struct lost_update_result r;
+	struct buf text = {0};
+
+	CHECK_EQ(lost_update_test(&a, true, &b, &a2, true, &r), 0);
+	CHECK_EQ(r.verdict, LOST_UPDATE_REVERTED);
+	CHECK_EQ(r.n_reverted, 1);
+	CHECK_EQ(r.first_line, SPARSE_AT / 4096 + 1);
+	CHECK_EQ(lost_update_test(&b, true, &a, &a2, true, &r), 0);
+	CHECK_EQ(r.verdict, LOST_UPDATE_SAME);
+	CHECK_EQ(lost_update_test(&a, true, &a2, &b, true, &r), 0);
+	CHECK_EQ(r.verdict, LOST_UPDATE_KEPT);
+	/* The end was cut off by the others, and new has it again. */
+	cut.size = SPARSE_AT + SPARSE_BYTES;
+	CHECK_EQ(lost_update_test(&a, true, &cut, &a2, true, &r), 0);
+	CHECK_EQ(r.verdict, LOST_UPDATE_REVERTED);
+	CHECK_EQ(r.n_reverted, SPARSE_SIZE / 4096 - SPARSE_AT / 4096 - 1);
+	CHECK_EQ(lost_update_describe(&a, &b, &a2, 10, &text), 0);
+	CHECK(strstr(text.data, "bytes 163840-167935 differ"));
+	buf_done(&text);
+	for (int i = 0; i < 3; i++)
+		munmap(s[i].map, SPARSE_SIZE);
+}
+
 int main(void)
 {
+	test_holes_are_not_read();
 	test_cells();
 	test_early();
 	test_counts_and_lines();

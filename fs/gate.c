@@ -69,6 +69,8 @@ static int settle_old_session(struct change *c)
 		old.asked = "write";
 		pending_abandon(&old, c->by->writer);
 	}
+	if (!f->session.by)
+		return 0; /* the abandoned change was all there was */
 	/* What he has closed is whole, though its release was overtaken. */
 	r = session_finish(c->ws, f, closing_session(c->ws, f) ? 0 : VERSION_INCOMPLETE);
 	return r;

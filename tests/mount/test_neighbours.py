@@ -395,7 +395,7 @@ os.kill(os.getpid(), signal.SIGSTOP)
 
 
 def test_names_without_end_cost_bounded_memory(shared):
-    """Files made, read, renamed and removed. Of what is gone the last 2^18 names are
+    """Files made, read, renamed and removed. Of what is gone a bounded number of names is
     remembered (fs/lineage.h): what one costs is small."""
     pid = shared.json("status")["pid"]
 

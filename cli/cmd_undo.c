@@ -4,6 +4,7 @@
 #include <time.h>
 
 #include "cli/cli.h"
+#include "cli/moment_seq.h"
 #include "cli/options.h"
 #include "cli/undo_act.h"
 #include "cli/undo_plan.h"
@@ -16,13 +17,13 @@ static const struct option_spec options[] = {
 		false},
 	[OPT_PARTIAL] = {"partial", 0, NULL, "undo what can be, leave the rest alone",
 		false},
-	[OPT_SINCE] = {"since", 's', "TIME", "only changes since: 15m, 10:32, 2026-11-24",
+	[OPT_SINCE] = {"since", 's', "WHEN", "only changes since: 15m, 10:32, an epoch",
 		false},
 	{0}};
 
 static const struct command_spec spec = {
 	.name = "undo",
-	.usage = "SET|WRITER [PATH…] [--since TIME] [--dry-run] [--partial]",
+	.usage = "SET|WRITER [PATH…] [--since WHEN] [--dry-run] [--partial]",
 	.about = "Take back what a change set (`stomp log --sets`) or a writer did, and "
 		 "keep\n"
 		 "what others have changed since: files made, deleted, renamed, edited, "
@@ -330,8 +331,9 @@ static int explain_plan(const struct undo *u, int r)
 			u->selection.writer);
 	else if (r == -E2BIG)
 		fprintf(stderr,
-			"stomp undo: %s is too much at once; say --since, or undo its sets "
-			"one by one\n",
+			"stomp undo: of one file %s has more than 10,000 versions that "
+			"are to be undone, or older than those; say --since, or leave it "
+			"out by naming PATHs\n",
 			u->what.data);
 	else
 		return report_errno(spec.name, u->what.data, r);
@@ -466,20 +468,6 @@ static int read_paths(struct undo *u, char *const *args, int n)
 	return STOMP_DONE;
 }
 
-static int read_since(struct undo *u, const char *since)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_REALTIME, &now);
-	if (!since || word_moment_ns(since, (int64_t)now.tv_sec * 1000000000 + now.tv_nsec,
-			      &u->selection.since_ns))
-		return OPTIONS_GO_ON;
-	return options_wrong(&spec,
-		"--since takes a span (15m), a time (10:32) or a date (2026-11-24T10:32), "
-		"not %s",
-		since);
-}
-
 int cmd_undo(int argc, char **argv)
 {
 	auto_options o = {0};
@@ -487,8 +475,6 @@ int cmd_undo(int argc, char **argv)
 	unsigned n_back = 0;
 	int r = options_parse(&spec, argc, argv, &o);
 
-	if (r == OPTIONS_GO_ON)
-		r = read_since(&u, o.values[OPT_SINCE]);
 	if (r != OPTIONS_GO_ON)
 		return r;
 	u.dry_run = o.values[OPT_DRY_RUN] != NULL;
@@ -506,6 +492,9 @@ int cmd_undo(int argc, char **argv)
 	if (!word_count(o.args[0], &u.selection.set))
 		u.selection.writer = o.args[0];
 	r = read_paths(&u, o.args + 1, o.n_args - 1);
+	if (r == STOMP_DONE && o.values[OPT_SINCE])
+		r = moment_seq(&u.ws, spec.name, "since", o.values[OPT_SINCE],
+			&u.selection.since_seq);
 	if (r != STOMP_DONE)
 		return r;
 	put_what(&u, u.paths, o.values[OPT_SINCE]);

@@ -2,7 +2,6 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #include "cli/words.h"
 
@@ -45,20 +44,6 @@ static const char *row_path(
 	if (word)
 		return histories_keep(h, word_unescape(word));
 	return json_text(row, key, NULL);
-}
-
-static int64_t row_time_ns(struct json_object *row)
-{
-	const char *iso = json_text(row, "time", "");
-	struct tm utc = {0};
-	const char *rest = strptime(iso, "%Y-%m-%dT%H:%M:%S", &utc);
-	int64_t ms = 0;
-
-	if (!rest)
-		return 0;
-	if (*rest == '.')
-		ms = strtol(rest + 1, NULL, 10);
-	return ((int64_t)timegm(&utc) * 1000 + ms) * 1000000;
 }
 
 static enum node_type row_type(struct json_object *row, const char *kind)
@@ -208,6 +193,19 @@ static int take_former_rows(struct histories *h, struct timeline *t)
 	return 0;
 }
 
+/* A table of the newest versions alone will do where what is selected is among them, and
+ * what was before it. */
+static int check_reach(const struct histories *h, const struct timeline *t)
+{
+	const struct selected *all = (const void *)h->selected.data;
+	uint64_t oldest = t->list.n ? t->list.entries[t->list.n - 1].seq : UINT64_MAX;
+
+	for (size_t i = 0; i < h->selected.len / sizeof(*all); i++)
+		if (all[i].seq <= oldest && strcmp(all[i].path, t->path) == 0)
+			return -E2BIG;
+	return 0;
+}
+
 static int load(struct histories *h, const char *path, struct timeline **out)
 {
 	struct timeline *const *all = (const void *)h->timelines.data;
@@ -226,7 +224,7 @@ static int load(struct histories *h, const char *path, struct timeline **out)
 	t->path = histories_keep(h, strdup(path));
 	r = t->path ? versions_read(h->ws, path, &text, &t->list) : -ENOMEM;
 	if (r == 0 && json_flag(t->list.json, "truncated"))
-		r = -E2BIG;
+		r = check_reach(h, t);
 	if (r == 0)
 		r = take_own_rows(h, t, &t->list);
 	if (r == -ENOENT)
@@ -381,7 +379,7 @@ static int select_row(struct histories *h, const struct version_entry *v)
 	const char *now = json_text(v->json, "now", NULL);
 	struct selected one = {.seq = v->seq};
 
-	if (h->selection->since_ns && row_time_ns(v->json) < h->selection->since_ns)
+	if (v->seq <= h->selection->since_seq)
 		return 0;
 	/* Strings of this document go away with it. */
 	was = was ? histories_keep(h, strdup(was)) : NULL;
@@ -405,51 +403,104 @@ static int select_move(struct histories *h, struct json_object *row)
 	one.now = now ? histories_keep(h, word_unescape(now)) : to;
 	if (!from || !to || !one.now)
 		return -ENOMEM;
-	if (h->selection->since_ns && row_time_ns(row) < h->selection->since_ns)
+	if (one.seq <= h->selection->since_seq)
 		return 0;
 	if (is_wanted(h->selection, from, one.now))
 		buf_append(&h->moves, &one, sizeof(one));
 	return buf_failed(&h->moves) ? -ENOMEM : 0;
 }
 
-static int select_set(struct histories *h, uint64_t id)
+/* One table of the set: rows before that seq (0: the newest). Sets the least seq it has;
+ * 1: there are more, 0, -errno. */
+static int select_page(struct histories *h, uint64_t id, uint64_t before, uint64_t *least,
+	struct version_list *list)
 {
-	auto_versions list = {0};
 	auto_buf name = {0}, text = {0};
-	struct json_object *moves;
 	int r;
 
-	buf_printf(&name, "sets/%llu.json", (unsigned long long)id);
+	buf_printf(&name, "sets/%llu", (unsigned long long)id);
+	if (before)
+		buf_printf(&name, "-%llu", (unsigned long long)before);
+	buf_puts(&name, ".json");
 	r = buf_failed(&name) ? -ENOMEM : workspace_read(h->ws, name.data, &text);
 	if (r == 0)
-		r = versions_parse(&list, text.data ?: "");
-	if (r == 0 && json_flag(list.json, "truncated"))
-		r = -E2BIG;
-	h->any_set |= r == 0;
-	for (size_t i = 0; r == 0 && i < list.n; i++)
-		r = select_row(h, &list.entries[i]);
-	moves = json_list(list.json, "moves");
+		r = versions_parse(list, text.data ?: "");
+	for (size_t i = 0; r == 0 && i < list->n; i++) {
+		r = select_row(h, &list->entries[i]);
+		*least = list->entries[i].seq;
+	}
+	if (r < 0 || !json_flag(list->json, "truncated"))
+		return r;
+	return list->n ? 1 : -E2BIG;
+}
+
+static int select_moves(struct histories *h, const struct version_list *list)
+{
+	struct json_object *moves = json_list(list->json, "moves");
+	int r = 0;
+
 	for (size_t i = 0; r == 0 && moves && i < json_object_array_length(moves); i++)
 		r = select_move(h, json_object_array_get_idx(moves, i));
 	return r;
 }
 
-static int select_writer(struct histories *h)
+static int select_set(struct histories *h, uint64_t id)
+{
+	uint64_t least = 0;
+	int r = 1;
+
+	while (r == 1) {
+		auto_versions list = {0};
+		uint64_t before = least;
+
+		r = select_page(h, id, before, &least, &list);
+		if (r == 0 && !before)
+			r = select_moves(h, &list);
+		else if (r == 0) { /* of a set of several tables: the one behind the last */
+			versions_done(&list);
+			r = select_page(h, id, 1, &least, &list) ?: select_moves(h, &list);
+		}
+	}
+	h->any_set |= r == 0;
+	return r;
+}
+
+/* The sets of the writer in one table; *last is the last id of all. 1: there are more. */
+static int select_writer_page(struct histories *h, uint64_t before, uint64_t *last)
 {
 	auto_json *json = NULL;
-	auto_buf text = {0};
+	auto_buf name = {0}, text = {0};
 	struct json_object *sets;
-	int r = workspace_json(h->ws, "sets/log.json", "sets", &text, &json);
+	int r;
 
-	if (r < 0)
-		return r;
-	sets = json_list(json, "sets");
+	if (before)
+		buf_printf(&name, "sets/log-%llu.json", (unsigned long long)before);
+	else
+		buf_puts(&name, "sets/log.json");
+	r = buf_failed(&name) ? -ENOMEM
+			      : workspace_json(h->ws, name.data, "sets", &text, &json);
+	sets = r < 0 ? NULL : json_list(json, "sets");
 	for (size_t i = 0; r == 0 && sets && i < json_object_array_length(sets); i++) {
 		struct json_object *set = json_object_array_get_idx(sets, i);
 
-		if (strcmp(json_text(set, "writer", ""), h->selection->writer) == 0)
-			r = select_set(h, (uint64_t)json_number(set, "id", 0));
+		*last = (uint64_t)json_number(set, "id", 0);
+		if (strcmp(json_text(set, "writer", ""), h->selection->writer) != 0)
+			continue;
+		h->any_set = true;
+		if ((uint64_t)json_number(set, "last_seq", 0) > h->selection->since_seq)
+			r = select_set(h, *last);
 	}
+	return r ?: json_flag(json, "truncated") && *last != before;
+}
+
+static int select_writer(struct histories *h)
+{
+	uint64_t last = 0;
+	int r;
+
+	do
+		r = select_writer_page(h, last, &last);
+	while (r == 1);
 	return r;
 }
 

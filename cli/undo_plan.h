@@ -48,15 +48,15 @@ struct undo_file {
 struct selection {
 	uint64_t set; /* or 0: all of writer's */
 	const char *writer;
-	int64_t since_ns;   /* wall clock; 0: from the beginning */
+	uint64_t since_seq; /* only what came after it; 0: from the beginning */
 	char *const *paths; /* only these and what is below; none: all */
 	unsigned n_paths;
 };
 
 struct undo_plan;
 
-/* *plan is the caller's, also after an error. -ENOENT: no such set or writer. -E2BIG: more
- * versions than a table of .stomp/ can show; name paths or a later beginning. */
+/* *plan is the caller's, also after an error. -ENOENT: no such set or writer. -E2BIG: of
+ * one file more versions than a table of .stomp/ can show. */
 must_check int undo_plan_new(const struct workspace *ws, const struct selection *selection,
 	struct undo_plan **plan);
 struct undo_plan *undo_plan_free(struct undo_plan *plan);

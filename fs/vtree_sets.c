@@ -9,8 +9,9 @@
 
 /*
  * sets/: what each writer did in one go. sets/log lists them, sets/ID has the changes of
- * one. An undo is a set too; it is begun and ended by lines of ctl, and everything that
- * the process which wrote the first line changes in between is in it.
+ * one. A table has its bounds: sets/log-ID.json and sets/ID-SEQ.json go on with what comes
+ * before that set, that seq. An undo is a set too; it is begun and ended by lines of ctl,
+ * and everything that the process which wrote the first line changes in between is in it.
  */
 
 enum { SET_COMMANDS_MAX = 20, SETS_LISTED = 200, SETS_IN_JSON = 2000 };
@@ -29,24 +30,46 @@ static int found_set(const struct change_set *set, void *ctx)
 	return 1;
 }
 
-int sets_resolve(struct workspace *ws, const char *name, struct vspec *out)
+/* A number and what follows it; false: there is none. */
+static bool read_number(const char **text, uint64_t *number)
 {
 	char *end;
-	unsigned long long id;
 
-	if (!strcmp(name, "log") || !strcmp(name, "log.json")) {
-		out->kind = name[3] ? V_SETS_LOG_JSON : V_SETS_LOG;
-		return 0;
-	}
-	if (*name < '1' || *name > '9')
-		return -ENOENT;
 	errno = 0;
-	id = strtoull(name, &end, 10);
-	if (errno || (*end && strcmp(end, ".json") != 0))
+	if (**text < '1' || **text > '9')
+		return false;
+	*number = strtoull(*text, &end, 10);
+	*text = end;
+	return errno == 0;
+}
+
+/* "log", "log.json", "log-ID.json": out->number is the ID, 0 for none. */
+static int resolve_log(const char *rest, struct vspec *out)
+{
+	out->kind = *rest ? V_SETS_LOG_JSON : V_SETS_LOG;
+	if (*rest == '-' && (rest++, !read_number(&rest, &out->number)))
 		return -ENOENT;
-	out->kind = *end ? V_SET_JSON : V_SET;
-	out->number = id;
-	switch (journal_sets(ws->journal, id, NULL, 1, found_set, NULL)) {
+	return !*rest || !strcmp(rest, ".json") ? 0 : -ENOENT;
+}
+
+int sets_resolve(struct workspace *ws, const char *name, struct vspec *out)
+{
+	uint64_t before = 0;
+
+	if (!strncmp(name, "log", 3))
+		return resolve_log(name + 3, out);
+	if (!read_number(&name, &out->number))
+		return -ENOENT;
+	if (*name == '-' && (name++, !read_number(&name, &before)))
+		return -ENOENT;
+	if (before)
+		buf_printf(&out->path, "%llu", (unsigned long long)before);
+	if (buf_failed(&out->path))
+		return -ENOMEM;
+	if ((*name || before) && strcmp(name, ".json") != 0)
+		return -ENOENT;
+	out->kind = *name ? V_SET_JSON : V_SET;
+	switch (journal_sets(ws->journal, out->number, NULL, 1, found_set, NULL)) {
 	case 1:
 		return 0;
 	case 0:
@@ -163,7 +186,9 @@ static int put_set_row(const struct change_set *set, void *ctx)
 {
 	struct rendering *r = ctx;
 
-	if (!json_rows_next(&r->rows))
+	if (r->rows.n == SETS_IN_JSON)
+		r->rows.truncated = true;
+	if (r->rows.truncated || !json_rows_next(&r->rows))
 		return 1;
 	json_set(r->ws, r->out, set);
 	return 0;
@@ -176,7 +201,8 @@ void vdoc_sets_json(const struct vreader *reader, struct buf *out)
 
 	buf_puts(out, "{\"schema\":\"stompfs/sets/1\"");
 	json_rows_begin(&r.rows, out, "sets");
-	e = journal_sets(reader->ws->journal, 0, NULL, SETS_IN_JSON, put_set_row, &r);
+	e = journal_sets_before(reader->ws->journal, reader->node->number ?: UINT64_MAX,
+		SETS_IN_JSON + 1, put_set_row, &r);
 	json_rows_end(&r.rows);
 	if (e < 0)
 		json_string(out, "error", strerrordesc_np(-e));
@@ -262,7 +288,8 @@ void vdoc_set(const struct vreader *reader, struct buf *out)
 	put_columns(out, &rows);
 	buf_putc(out, '\n');
 	if (e >= 0)
-		e = journal_set_log(j, reader->node->number, vlines_add_version, &lines);
+		e = journal_set_log(
+			j, reader->node->number, UINT64_MAX, vlines_add_version, &lines);
 	vlines_print(&lines, VTREE_ROWS_MAX, out);
 	if (e < 0)
 		buf_printf(out, "The set cannot be read now: %s.\n", strerrordesc_np(-e));
@@ -398,16 +425,18 @@ void vdoc_set_json(const struct vreader *reader, struct buf *out)
 	struct journal *j = reader->ws->journal;
 	struct vmoves moves = {0};
 	struct rendering r = {.ws = reader->ws, .out = out, .moves = &moves};
-	uint64_t id = reader->node->number;
+	uint64_t id = reader->node->number, before = UINT64_MAX;
 	int e;
 
+	if (reader->node->path_len)
+		before = strtoull(reader->node->path, NULL, 10);
 	buf_puts(out, "{\"schema\":\"stompfs/log/1\"");
 	e = journal_sets(j, id, NULL, 1, put_set_head, &r);
 	if (e >= 0 && r.found)
 		e = vmoves_load(reader->ws, r.first_seq ? r.first_seq - 1 : 0, &moves);
 	json_rows_begin(&r.rows, out, "versions");
 	if (e >= 0)
-		e = journal_set_log(j, id, put_set_version, &r);
+		e = journal_set_log(j, id, before, put_set_version, &r);
 	json_rows_end(&r.rows);
 	json_rows_begin(&r.rows, out, "moves");
 	put_moves(&moves, id, &r.rows);

@@ -384,8 +384,13 @@ typedef int set_fn(const struct change_set *set, void *ctx);
 must_check int journal_sets(struct journal *j, uint64_t id, const char *writer,
 	uint64_t limit, set_fn *fn, void *ctx);
 
-/* The versions of a set, newest first. */
-must_check int journal_set_log(struct journal *j, uint64_t id, version_fn *fn, void *ctx);
+/* Those with a lower id, newest first. */
+must_check int journal_sets_before(
+	struct journal *j, uint64_t id, uint64_t limit, set_fn *fn, void *ctx);
+
+/* The versions of a set with a seq below that (UINT64_MAX: all), newest first. */
+must_check int journal_set_log(
+	struct journal *j, uint64_t id, uint64_t before_seq, version_fn *fn, void *ctx);
 
 /* The command lines behind a set, in order of their first change, at most limit. */
 typedef int command_fn(const char *command, uint64_t n_changes, void *ctx);

@@ -101,8 +101,8 @@ static void read_set(sqlite3_stmt *s, struct change_set *set)
 	row_read_author(s, 10, &set->author);
 }
 
-int journal_sets(struct journal *j, uint64_t id, const char *writer, uint64_t limit,
-	set_fn *fn, void *ctx)
+static int list_sets(struct journal *j, uint64_t id, const char *writer, uint64_t limit,
+	uint64_t before, set_fn *fn, void *ctx)
 {
 	auto_pooled p = {j, NULL};
 	auto_stmt *s = NULL;
@@ -118,6 +118,7 @@ int journal_sets(struct journal *j, uint64_t id, const char *writer, uint64_t li
 	} else {
 		bind_int(s, 1, limit ? seq_bound(limit) : (uint64_t)-1);
 		bind_text(s, 2, writer);
+		bind_int(s, 3, seq_bound(before));
 	}
 	while ((r = db_step(p.db, s)) == 1) {
 		read_set(s, &set);
@@ -128,7 +129,20 @@ int journal_sets(struct journal *j, uint64_t id, const char *writer, uint64_t li
 	return r;
 }
 
-int journal_set_log(struct journal *j, uint64_t id, version_fn *fn, void *ctx)
+int journal_sets(struct journal *j, uint64_t id, const char *writer, uint64_t limit,
+	set_fn *fn, void *ctx)
+{
+	return list_sets(j, id, writer, limit, UINT64_MAX, fn, ctx);
+}
+
+int journal_sets_before(
+	struct journal *j, uint64_t id, uint64_t limit, set_fn *fn, void *ctx)
+{
+	return list_sets(j, 0, NULL, limit, id, fn, ctx);
+}
+
+int journal_set_log(
+	struct journal *j, uint64_t id, uint64_t before_seq, version_fn *fn, void *ctx)
 {
 	auto_pooled p = {j, NULL};
 	auto_stmt *s = NULL;
@@ -140,6 +154,7 @@ int journal_set_log(struct journal *j, uint64_t id, version_fn *fn, void *ctx)
 	if (r)
 		return r;
 	bind_int(s, 1, id);
+	bind_int(s, 2, seq_bound(before_seq));
 	while ((r = db_step(p.db, s)) == 1) {
 		row_read_version(s, &v);
 		r = fn(&v, ctx);

@@ -147,14 +147,15 @@
 	X(SET_RESUME, "UPDATE change_set SET author_id = ?2 WHERE id = ?1 AND state = 1")  \
 	X(SET_END, "UPDATE change_set SET state = ?2 WHERE id = ?1 AND state = 1")         \
 	X(SET_BEGUN, "SELECT id FROM change_set WHERE state = 1 AND first_seq = ?1")       \
-	X(SET_LIST, SQL_SET "WHERE ?2 IS NULL OR w.name = ?2"                              \
+	X(SET_LIST, SQL_SET "WHERE (?2 IS NULL OR w.name = ?2) AND g.id < ?3"              \
 			    " ORDER BY g.id DESC LIMIT ?1")                                \
 	X(SET_BY_ID, SQL_SET "WHERE g.id = ?1")                                            \
 	X(SET_COMMANDS, "SELECT a.command, count(*) FROM version v JOIN author a"          \
 			" ON a.id = v.author_id WHERE v.set_id = ?1"                       \
 			" AND a.command IS NOT NULL"                                       \
 			" GROUP BY a.command ORDER BY min(v.seq) LIMIT ?2")                \
-	X(LOG_SET, SQL_VERSION "WHERE v.set_id = ?1 ORDER BY v.seq DESC, v.id DESC")       \
+	X(LOG_SET, SQL_VERSION "WHERE v.set_id = ?1 AND v.seq < ?2"                        \
+			       " ORDER BY v.seq DESC, v.id DESC")                          \
 	X(PIN_LIST, "SELECT name, seq, path, time_ns, writer FROM pin"                     \
 		    " ORDER BY name, path")                                                \
 	X(PIN_HAS, "SELECT 1 FROM pin WHERE name = ?1 LIMIT 1")                            \

@@ -11,6 +11,8 @@ import time
 
 import pytest
 
+from stomplib.writer import PYTHON
+
 pytestmark = pytest.mark.mount_options("settle=1ms", "wait=200ms")
 
 LINES = "".join(f"line {i}\n" for i in range(1, 31)).encode()
@@ -254,10 +256,46 @@ def test_only_the_named_paths_and_only_since(workspace, alice):
     alice.writefile("b", b"1\n")
     stomp(workspace, "undo", newest_set(workspace, "alice"), "d")
     assert not (workspace / "d").exists() and (workspace / "b").exists()
-    none = stomp(workspace, "undo", "alice", "--since", "2099-01-01", check=False)
+    none = stomp(workspace, "undo", "alice", "--since", "now", check=False)
     assert none.returncode == 1 and b"nothing of" in none.stderr
     stomp(workspace, "undo", "alice", "--since", "1h")
     assert not (workspace / "b").exists()
+
+
+def test_since_an_epoch(workspace, alice):
+    alice.writefile("early", b"1\n")
+    settled(workspace)
+    epoch = workspace.log("early")[-1]["epoch"]
+    alice.writefile("late", b"1\n")
+    stomp(workspace, "undo", "alice", "--since", str(epoch))
+    assert (workspace / "early").exists() and not (workspace / "late").exists()
+    wrong = stomp(workspace, "undo", "alice", "--since", "yesterday", check=False)
+    assert wrong.returncode == 2 and b"not yesterday" in wrong.stderr
+
+
+@pytest.mark.timeout(120)
+def test_a_set_of_more_versions_than_one_table_has(workspace):
+    script = (
+        "open('early', 'w').write('x')\n"
+        "for i in range(10050):\n"
+        "    with open('log', 'a') as f: f.write('.')\n"
+    )
+    workspace.run_as("alice", PYTHON, "-c", script, timeout=100)
+    id = newest_set(workspace, "alice")
+    assert sets(workspace, "alice")[-1]["changes"] > 10050
+    stomp(workspace, "undo", id, "early")  # beyond the first table
+    assert not (workspace / "early").exists()
+    done = stomp(workspace, "undo", id, "log", check=False)
+    assert done.returncode == 1 and b"more than 10,000 versions" in done.stderr
+    # Only the newest of that file: what was before them is in the table.
+    seq = workspace.log("log")[-3]["seq"]
+    stomp(workspace, "undo", "alice", "log", "--since", f"seq:{seq}")
+    assert (workspace / "log").stat().st_size == 10048
+    first = json.loads((workspace / f".stomp/sets/{id}.json").read_text())
+    assert first["truncated"]
+    rest = json.loads((workspace / f".stomp/sets/{id}-{first['versions'][-1]['seq']}.json").read_text())
+    assert len(first["versions"]) + len(rest["versions"]) == sets(workspace, "alice")[-1]["changes"]
+    assert "truncated" not in rest
 
 
 # ---------------------------------------------------------------- what is not

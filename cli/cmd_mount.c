@@ -8,6 +8,7 @@
 #include "cli/cli.h"
 #include "cli/options.h"
 #include "cli/programs.h"
+#include "cli/undo_back.h"
 #include "cli/workspace.h"
 
 enum { OPT_O, OPT_FOREGROUND, OPT_SUPERVISE };
@@ -133,6 +134,17 @@ static int start(const char *dir, const char *point, const struct options *o)
 	return STOMP_DONE;
 }
 
+/* All files or none: an undo that was cut short (with the daemon, or by a kill) is nobody's
+ * to finish. What stands in the way of that is told, and is no failure of the mount. */
+static void take_back_undos(const char *point)
+{
+	auto_workspace ws = {.stomp_fd = -1};
+	unsigned n;
+
+	if (workspace_find(&ws, point) == 0)
+		(void)!undo_take_back_interrupted(&ws, &n);
+}
+
 int cmd_mount(int argc, char **argv)
 {
 	auto_options o = {0};
@@ -149,5 +161,9 @@ int cmd_mount(int argc, char **argv)
 			    ?: check_folder(o.args[o.n_args - 1], point);
 	if (r == STOMP_DONE)
 		r = check_not_inside(dir);
-	return r == STOMP_DONE ? start(dir, point, &o) : r;
+	if (r == STOMP_DONE)
+		r = start(dir, point, &o);
+	if (r == STOMP_DONE)
+		take_back_undos(point);
+	return r;
 }

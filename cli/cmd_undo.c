@@ -7,6 +7,7 @@
 #include "cli/moment_seq.h"
 #include "cli/options.h"
 #include "cli/undo_act.h"
+#include "cli/undo_back.h"
 #include "cli/undo_plan.h"
 #include "cli/words.h"
 
@@ -61,13 +62,6 @@ static void undo_done(struct undo *u)
 
 #define auto_undo __attribute__((cleanup(undo_done))) struct undo
 
-static void cleanup_plan(struct undo_plan **p)
-{
-	undo_plan_free(*p);
-}
-
-#define auto_plan __attribute__((cleanup(cleanup_plan))) struct undo_plan
-
 /* ---- telling ---- */
 
 static const char *verb_of(const struct undo_file *f)
@@ -100,23 +94,6 @@ static void tell(const struct undo_file *f, FILE *out)
 	fprintf(out, "%s\n", line.data ?: "");
 }
 
-static size_t tell_reasons(const struct undo_file *files, size_t n)
-{
-	size_t told = 0;
-
-	for (size_t i = 0; i < n; i++) {
-		auto_buf name = {0};
-
-		if (!files[i].reason)
-			continue;
-		if (!told++)
-			fputs("cannot be taken back:\n", stderr);
-		buf_put_name(&name, files[i].from.path, strlen(files[i].from.path));
-		fprintf(stderr, "  %s: %s\n", name.data ?: "", files[i].reason);
-	}
-	return told;
-}
-
 static int tell_plan(const struct undo *u, const struct undo_file *files, size_t n)
 {
 	size_t refused = 0;
@@ -129,28 +106,13 @@ static int tell_plan(const struct undo *u, const struct undo_file *files, size_t
 	printf("would undo %s in %zu file%s; nothing was changed\n", u->what.data,
 		n - refused, n - refused == 1 ? "" : "s");
 	fflush(stdout);
-	tell_reasons(files, n);
+	undo_tell_reasons(files, n);
 	if (refused && !u->partial)
 		fputs("so nothing would be: name PATHs, or say --partial\n", stderr);
 	return refused && !u->partial ? STOMP_NO : STOMP_DONE;
 }
 
 /* ---- the set of the undo ---- */
-
-static int ctl_set(const struct workspace *ws, const char *line, uint64_t *id)
-{
-	auto_buf answer = {0};
-	auto_json *json = NULL;
-	int r = workspace_ctl(ws, line, &answer);
-
-	json = json_tokener_parse(answer.data ?: "");
-	if (r < 0) {
-		fprintf(stderr, "stomp undo: %s\n", json_text(json, "error", strerror(-r)));
-		return r;
-	}
-	*id = (uint64_t)json_number(json, "set", 0);
-	return *id ? 0 : -EBADMSG;
-}
 
 static int set_begin(const struct undo *u, uint64_t *id)
 {
@@ -165,82 +127,7 @@ static int set_begin(const struct undo *u, uint64_t *id)
 		buf_putc(&line, ' ');
 	}
 	word_escape(&line, u->what.data, u->what.len);
-	return buf_failed(&line) ? -ENOMEM : ctl_set(&u->ws, line.data, id);
-}
-
-static int set_end(const struct workspace *ws, uint64_t id, const char *how)
-{
-	auto_buf line = {0};
-
-	buf_printf(&line, "undo end %llu %s", (unsigned long long)id, how);
-	return buf_failed(&line) ? -ENOMEM : ctl_set(ws, line.data, &id);
-}
-
-/* Take back what an undo has done so far; its set ends. */
-static int take_back(const struct workspace *ws, uint64_t id, bool has_leases)
-{
-	const struct selection own = {.set = id};
-	const struct undo_file *files = NULL;
-	auto_plan *plan = NULL;
-	auto_buf why = {0};
-	size_t n = 0, failed;
-	int r = undo_plan_new(ws, &own, &plan);
-
-	if (r == 0)
-		n = undo_plan_files(plan, &files);
-	if (r == 0 && !has_leases)
-		r = undo_leases_acquire(ws, files, n, &why);
-	if (r < 0) {
-		fprintf(stderr, "stomp undo: undo %llu cannot be taken back now: %s\n",
-			(unsigned long long)id, why.data ?: strerror(-r));
-		return STOMP_NO;
-	}
-	failed = tell_reasons(files, n);
-	for (size_t i = 0; i < n; i++) {
-		r = files[i].reason ? 0 : undo_act(ws, &files[i]);
-		if (r < 0) {
-			workspace_explain(
-				ws, spec.name, files[i].from.path, files[i].from.path, r);
-			failed++;
-		}
-	}
-	if (!has_leases)
-		undo_leases_release(ws, files, n);
-	r = set_end(ws, id, "back");
-	return failed || r < 0 ? STOMP_NO : STOMP_DONE;
-}
-
-/* Undos whose process was killed: they are taken back before anything else is done. */
-static int take_back_interrupted(const struct workspace *ws, unsigned *n)
-{
-	auto_json *json = NULL;
-	auto_buf text = {0};
-	struct json_object *sets;
-	int r = workspace_json(ws, "sets/log.json", "sets", &text, &json);
-	int answer = STOMP_DONE;
-
-	*n = 0;
-	if (r < 0)
-		return report_errno(spec.name, ".stomp/sets/log.json", r);
-	sets = json_list(json, "sets");
-	for (size_t i = 0; sets && i < json_object_array_length(sets); i++) {
-		struct json_object *set = json_object_array_get_idx(sets, i);
-		uint64_t id = (uint64_t)json_number(set, "id", 0);
-		auto_buf line = {0};
-
-		if (strcmp(json_text(set, "undo", ""), "interrupted") != 0)
-			continue;
-		buf_printf(&line, "undo resume %llu", (unsigned long long)id);
-		r = buf_failed(&line) ? -ENOMEM : ctl_set(ws, line.data, &id);
-		if (r == -EPERM)
-			continue; /* another user's */
-		fprintf(stderr, "undo %llu, of %s, was killed in the middle: taken back\n",
-			(unsigned long long)id, json_text(set, "what", "?"));
-		if (r < 0 || take_back(ws, id, false) != STOMP_DONE)
-			answer = STOMP_NO;
-		++*n;
-	}
-	return answer;
+	return buf_failed(&line) ? -ENOMEM : undo_ctl(&u->ws, line.data, id);
 }
 
 /* ---- doing it ---- */
@@ -307,10 +194,10 @@ static int act_all(const struct undo *u, const struct undo_file *files, size_t n
 	}
 	if (failed && (r == -EINTR || !u->partial)) {
 		fputs("stomp undo: so what was done is taken back\n", stderr);
-		(void)take_back(&u->ws, id, true);
+		(void)!undo_take_back(&u->ws, id, true);
 		return STOMP_NO;
 	}
-	if (set_end(&u->ws, id, "done") < 0)
+	if (undo_end(&u->ws, id, "done") < 0)
 		return STOMP_FAILED;
 	printf("undid %s in %zu file%s; to have it again: stomp undo %llu\n", u->what.data,
 		done, done == 1 ? "" : "s", (unsigned long long)id);
@@ -427,7 +314,7 @@ static int run(const struct undo *u)
 	}
 	if (u->dry_run)
 		return tell_plan(u, files, n);
-	refused = tell_reasons(files, n);
+	refused = undo_tell_reasons(files, n);
 	if (refused == n || (refused && !u->partial)) {
 		fputs("nothing was changed", stderr);
 		fputs(refused == n ? "\n" : " (name PATHs, or say --partial)\n", stderr);
@@ -481,7 +368,7 @@ int cmd_undo(int argc, char **argv)
 	u.partial = o.values[OPT_PARTIAL] != NULL;
 	r = workspace_enter(&u.ws, spec.name, o.n_args > 1 ? o.args[1] : NULL, NULL);
 	if (r == STOMP_DONE && !u.dry_run)
-		r = take_back_interrupted(&u.ws, &n_back);
+		r = undo_take_back_interrupted(&u.ws, &n_back);
 	if (r != STOMP_DONE)
 		return r;
 	if (!o.n_args && (n_back || u.dry_run))

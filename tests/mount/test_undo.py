@@ -406,6 +406,44 @@ def test_a_killed_undo_is_taken_back(workspace, alice, n_before_kill):
     assert {(workspace / name).read_bytes() for name in names} == {b"old\n"}
 
 
+def killed_between(workspace, argv, watched, was):
+    """Run it, and kill it once the file is not what it was any more."""
+    undo = subprocess.Popen(
+        [str(workspace.stomp), "run", "carol", "--", str(workspace.stomp), *argv],
+        cwd=workspace.path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+    )
+    while watched.read_bytes() == was and undo.poll() is None:
+        pass
+    with contextlib.suppress(ProcessLookupError):  # it was faster
+        os.killpg(undo.pid, signal.SIGKILL)
+    undo.wait()
+
+
+def test_a_killed_taking_back_is_finished_by_the_next_mount(unmounted):
+    """All or none, whatever was killed: the undo, its taking back; then the mount."""
+    unmounted.mount()
+    names = [f"f{i:03}" for i in range(120)]
+    unmounted.run_as("alice", "sh", "-c", "for f in $(seq -f f%03.0f 0 119); do echo old > $f; done")
+    unmounted.run_as("bob", "sh", "-c", "cat f* >/dev/null; sleep .01; for f in f*; do echo new > $f; done")
+    settled(unmounted)
+    before = snapshot(unmounted)
+    killed_between(unmounted, ["undo", "bob"], unmounted / "f080", b"new\n")
+    killed_between(unmounted, ["undo"], unmounted / "f040", b"old\n")
+    ended = [s["undo"] for s in sets(unmounted, "carol")]
+    unmounted.umount()
+    done = unmounted.run(unmounted.stomp, "mount", unmounted.path, "-o", "settle=1ms,wait=200ms", cwd="/")
+    try:
+        left = snapshot(unmounted)
+        assert "interrupted" not in [s["undo"] for s in sets(unmounted)]
+        if "interrupted" in ended:
+            assert b"was killed in the middle: taken back" in done.stderr
+            assert left == before
+        assert {content for _, content in left.values()} in ({b"old\n"}, {b"new\n"})
+        assert sorted(left) == names
+    finally:
+        unmounted.run(unmounted.stomp, "umount", unmounted.path, cwd="/")
+
+
 def test_a_daemon_killed_in_an_undo(unmounted, writer):
     unmounted.mount()
     alice = writer("alice")

@@ -10,6 +10,7 @@ happened, at any time after `from`, or not. Values are written once in the world
 register is judged at a time; the problems found are sentences.
 """
 
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
 
 FOREVER = float("inf")
@@ -59,18 +60,18 @@ def fenced_but_written(operations):
         (op for op in operations if op["kind"] == "write" and op["outcome"] == "ok"),
         key=lambda op: op["from"],
     )
+    begun = [op["from"] for op in writes]
     by_handle = defaultdict(list)
     for op in writes:
         by_handle[op["handle"]].append(op)
     found = []
     for handle, mine in by_handle.items():
         for before, after in zip(mine, mine[1:]):
+            since = bisect_right(begun, before["to"])  # an hour has very many writes
             between = [
                 op
-                for op in writes
-                if op["client"] != before["client"]
-                and op["from"] > before["to"]
-                and op["to"] < after["from"]
+                for op in writes[since : bisect_left(begun, after["from"])]
+                if op["client"] != before["client"] and op["to"] < after["from"]
             ]
             if between:
                 found.append(

@@ -4,7 +4,9 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 
 #include "base/mounts.h"
 #include "cli/cli.h"
@@ -14,6 +16,7 @@
 
 #define USERS_MAX 10
 #define EXIT_WAIT_MS 30000
+#define COPIES_WAIT_MS 2000 /* before we look who else has the mount */
 
 enum { OPT_LAZY };
 
@@ -27,7 +30,9 @@ static const struct command_spec spec = {
 	.usage = "DIR [--lazy]",
 	.about = "Unmount the workspace at DIR and wait until its daemon has written "
 		 "everything\n"
-		 "and ended. While a program uses it, it says which one (exit code 1).",
+		 "and ended. While a program uses it, it says which one (exit code 1), "
+		 "also\n"
+		 "where that is a container with a copy of the mount.",
 	.example = "  stomp umount ~/project",
 	.options = options,
 	.min_args = 1,
@@ -77,6 +82,17 @@ static const char *use_of(int process, const char *point)
 	return has_open_file(process, point) ? "has a file of it open" : NULL;
 }
 
+static void print_process(int process, const char *pid, const char *use)
+{
+	auto_close int comm = openat(process, "comm", O_RDONLY | O_CLOEXEC);
+	char name[64] = "?";
+	ssize_t size = comm < 0 ? 0 : read(comm, name, sizeof(name) - 1);
+
+	if (size > 0)
+		name[size] = '\0';
+	fprintf(stderr, "  %s %.*s: %s\n", pid, (int)strcspn(name, "\n"), name, use);
+}
+
 /* As far as /proc tells us. */
 static void print_users(const char *point)
 {
@@ -85,10 +101,8 @@ static void print_users(const char *point)
 	int n = 0;
 
 	while (proc && n < USERS_MAX && (e = readdir(proc))) {
-		auto_close int process = -1, comm = -1;
+		auto_close int process = -1;
 		const char *use;
-		char name[64];
-		ssize_t size;
 
 		if (e->d_name[0] < '0' || e->d_name[0] > '9')
 			continue;
@@ -96,16 +110,70 @@ static void print_users(const char *point)
 		use = process < 0 ? NULL : use_of(process, point);
 		if (!use)
 			continue;
-		comm = openat(process, "comm", O_RDONLY | O_CLOEXEC);
-		size = comm < 0 ? 0 : read(comm, name, sizeof(name));
-		fprintf(stderr, "  %s %.*s: %s\n", e->d_name,
-			size > 0 ? (int)strcspn(name, "\n") : 1, size > 0 ? name : "?",
-			use);
+		print_process(process, e->d_name, use);
 		n++;
 	}
 	if (!n)
 		fprintf(stderr,
 			"  (no process that we may see; as root more can be seen)\n");
+}
+
+/* ---- the mount in other mount namespaces ---- */
+
+static bool sees_device(int process, dev_t device)
+{
+	auto_close int fd = openat(process, "mountinfo", O_RDONLY | O_CLOEXEC);
+	FILE *f = fd < 0 ? NULL : fdopen(fd, "r");
+	auto_free char *line = NULL;
+	bool found = false;
+	size_t room = 0;
+
+	if (!f)
+		return false;
+	fd = -1; /* closed with f */
+	while (!found && getline(&line, &room, f) > 0) {
+		unsigned major, minor;
+
+		found = sscanf(line, "%*d %*d %u:%u", &major, &minor) == 2 &&
+			makedev(major, minor) == device;
+	}
+	fclose(f);
+	return found;
+}
+
+/* Of each namespace that has it one process; how many, as far as /proc tells us. */
+static int print_copies(dev_t device, const char *point)
+{
+	auto_dir DIR *proc = opendir("/proc");
+	ino_t seen[USERS_MAX];
+	const struct dirent *e;
+	int n = 0;
+
+	while (proc && n < USERS_MAX && (e = readdir(proc))) {
+		auto_close int process = -1;
+		bool known = false;
+		struct stat ns;
+
+		if (e->d_name[0] < '0' || e->d_name[0] > '9')
+			continue;
+		process = openat(dirfd(proc), e->d_name, O_PATH | O_DIRECTORY | O_CLOEXEC);
+		if (process < 0 || fstatat(process, "ns/mnt", &ns, 0) < 0)
+			continue;
+		for (int i = 0; i < n; i++)
+			known |= seen[i] == ns.st_ino;
+		if (known || !sees_device(process, device))
+			continue;
+		if (n == 0)
+			fprintf(stderr,
+				"stomp umount: %s is unmounted here; its daemon goes on "
+				"for "
+				"who has a copy of\nthe mount, and ends with the last of "
+				"them:\n",
+				point);
+		print_process(process, e->d_name, "has it in its mount namespace");
+		seen[n++] = ns.st_ino;
+	}
+	return n;
 }
 
 /* In another pid namespace the number may be somebody else's here. */
@@ -182,15 +250,25 @@ static int check_mounted(const char *given, const char *point)
 	return STOMP_NO_WORKSPACE;
 }
 
-static int wait_for_end(int daemon, const char *point)
+static bool ends_within(int daemon, int ms)
 {
 	struct pollfd end = {.fd = daemon, .events = POLLIN};
 	int n;
 
 	do
-		n = poll(&end, 1, EXIT_WAIT_MS);
+		n = poll(&end, 1, ms);
 	while (n < 0 && errno == EINTR);
-	if (n != 0)
+	return n != 0;
+}
+
+/* device: of the mount, 0: not known. */
+static int wait_for_end(int daemon, dev_t device, const char *point)
+{
+	if (ends_within(daemon, COPIES_WAIT_MS))
+		return STOMP_DONE;
+	if (device && print_copies(device, point) > 0)
+		return STOMP_NO;
+	if (ends_within(daemon, EXIT_WAIT_MS - COPIES_WAIT_MS))
 		return STOMP_DONE;
 	fprintf(stderr,
 		"stomp umount: %s is unmounted, but its daemon still writes after %d s; do "
@@ -205,6 +283,7 @@ int cmd_umount(int argc, char **argv)
 	auto_options o = {0};
 	auto_free char *point = NULL;
 	auto_close int daemon = -1;
+	struct stat st = {0};
 	bool lazy;
 	int r = options_parse(&spec, argc, argv, &o);
 
@@ -220,6 +299,8 @@ int cmd_umount(int argc, char **argv)
 	if (r != STOMP_DONE)
 		return r;
 	daemon = lazy || mount_alive(point) < 0 ? -1 : daemon_of(point);
+	if (daemon >= 0 && stat(point, &st) < 0)
+		st.st_dev = 0;
 	r = do_umount(point, lazy);
 	if (r == -EBUSY) {
 		fprintf(stderr, "stomp umount: %s is in use:\n", o.args[0]);
@@ -228,5 +309,5 @@ int cmd_umount(int argc, char **argv)
 	}
 	if (r < 0)
 		return report_errno(spec.name, o.args[0], r);
-	return daemon < 0 ? STOMP_DONE : wait_for_end(daemon, point);
+	return daemon < 0 ? STOMP_DONE : wait_for_end(daemon, st.st_dev, point);
 }

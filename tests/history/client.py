@@ -25,6 +25,8 @@ class Client:
         self.random = random.Random(f"{seed}-{name}-{os.getpid()}")
         self.notes = os.open(notes, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         self.n = 0
+        # Not by its process id: in an hour those come again.
+        self.tag = f"{name}.{time.monotonic_ns():x}"
         self.backing_dev = os.stat(os.path.join(folder, "..")).st_dev
 
     def note(self, row):
@@ -32,7 +34,7 @@ class Client:
 
     def begin(self, kind, path, **more):
         self.n += 1
-        number = f"{self.name}.{os.getpid()}.{self.n}"
+        number = f"{self.tag}.{self.n}"
         self.note({"id": number, "client": self.name, "kind": kind, "path": path,
                    "from": time.monotonic_ns(), **more})
         return number
@@ -89,7 +91,7 @@ class Client:
         except OSError:
             return
         self.n += 1
-        handle = f"{self.name}.{os.getpid()}.{self.n}"
+        handle = f"{self.tag}.{self.n}"
         for _ in range(self.random.randint(1, 5)):
             if not self.write(fd, path, handle) and self.random.random() < 0.5:
                 break

@@ -19,6 +19,7 @@ import time
 
 import pytest
 
+from stomplib.processes import stop_process
 from stomplib.workspace import find_build, mounts_on
 from stomplib.writer import clean_environment
 
@@ -715,6 +716,27 @@ def test_umount_names_who_uses_it(by_hand, tmp_path):
     stomp(tmp_path, "umount", "own")
 
 
+def test_a_copy_of_the_mount_elsewhere_is_named(by_hand, tmp_path):
+    """A container's mount namespace keeps the daemon: umount says whose, and does not wait
+    for what may never come."""
+    stomp(tmp_path, "mount", "own")
+    pid = json.loads(stomp(by_hand, "status", "--json").text)["pid"]
+    copy = subprocess.Popen(["unshare", "-m", "sh", "-c", "echo; read -r line"],
+                            stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    with copy:
+        if copy.stdout.readline() != b"\n":
+            pytest.skip("no mount namespaces here")
+        said = stomp(tmp_path, "umount", "own", code=NO).said
+        assert f"{by_hand} is unmounted here" in said
+        assert f"  {copy.pid} sh: has it in its mount namespace\n" in said
+        assert not mounts_on(by_hand) and not has_ended(pid)
+        copy.stdin.close()
+    deadline = time.monotonic() + 20
+    while not has_ended(pid):
+        assert time.monotonic() < deadline, "the daemon outlives the last copy"
+        time.sleep(0.02)
+
+
 def test_a_dead_mount_is_named_and_mended(by_hand, tmp_path):
     stomp(tmp_path, "mount", "own")
     pid = json.loads(stomp(by_hand, "status", "--json").text)["pid"]
@@ -742,7 +764,7 @@ def test_a_dead_mount_can_be_taken_away(by_hand, tmp_path):
 def test_a_daemon_that_hangs_hangs_nobody(by_hand, tmp_path):
     stomp(tmp_path, "mount", "own")
     pid = json.loads(stomp(by_hand, "status", "--json").text)["pid"]
-    os.kill(pid, signal.SIGSTOP)
+    stop_process(pid)
     try:
         said = stomp(tmp_path, "mount", "own", code=FAILED).said
         assert "does not answer" in said and "stomp umount --lazy" in said

@@ -7,6 +7,8 @@ from datetime import datetime
 
 import pytest
 
+from stomplib.processes import stop_process
+
 pytestmark = pytest.mark.mount_options("settle=50ms", "wait=2s", "ttl=300ms")
 
 WRONLY, CREAT, TRUNC = os.O_WRONLY, os.O_CREAT, os.O_TRUNC
@@ -17,7 +19,7 @@ DAY_NS = 86_400_000_000_000
 def daemon_paused(workspace):
     """Stops the daemon; it goes on at the end whatever happens."""
     pid = workspace.daemon.pid
-    yield lambda: os.kill(pid, signal.SIGSTOP), lambda: os.kill(pid, signal.SIGCONT)
+    yield lambda: stop_process(pid), lambda: os.kill(pid, signal.SIGCONT)
     os.kill(pid, signal.SIGCONT)
 
 

@@ -15,6 +15,7 @@ import time
 import pytest
 
 from stomplib.calls import FALLOC_KEEP_SIZE, FALLOC_PUNCH_HOLE, FALLOC_ZERO_RANGE
+from stomplib.processes import stop_process
 from stomplib.transports import over_both
 
 TTL_S = 0.4
@@ -432,7 +433,7 @@ def test_a_holder_stopped_beyond_its_ttl(workspace, pair):  # L7, L5
         assert time.monotonic() < deadline
         time.sleep(0.01)
     (child,) = children_of(alice.pid)
-    os.kill(child, signal.SIGSTOP)
+    stop_process(child)
     lapse()
     theirs = take_over(bob)
     taken = (workspace / "f").read_bytes()
@@ -450,19 +451,7 @@ def children_of(pid):
 
 
 def stop_daemon(workspace):
-    """SIGSTOP, and every thread of it has stopped."""
-    pid = workspace.daemon.pid
-    os.kill(pid, signal.SIGSTOP)
-    deadline = time.monotonic() + 10
-    while set(states_of(pid)) != {"T"}:
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-
-
-def states_of(pid):
-    for task in os.listdir(f"/proc/{pid}/task"):
-        with open(f"/proc/{pid}/task/{task}/stat", encoding="utf-8") as f:
-            yield f.read().rpartition(")")[2].split()[0]
+    stop_process(workspace.daemon.pid)
 
 
 def continue_daemon(workspace):

@@ -6,6 +6,7 @@ import signal
 
 import pytest
 
+from stomplib.processes import stop_process
 from stomplib.screen import Terminal
 from stomplib.writer import clean_environment
 
@@ -239,7 +240,7 @@ def test_a_mount_that_stands_still(workspace, busy, top):
     """Keys go on; leaving is at once."""
     terminal = top(str(workspace.path), cwd="/")
     terminal.wait_for("held.c")
-    os.kill(workspace.daemon.pid, signal.SIGSTOP)
+    stop_process(workspace.daemon.pid)
     try:
         terminal.wait_for("NO ANSWER")
         terminal.keys("?")

@@ -341,7 +341,7 @@ static int resolve_top(const char *name, struct vspec *out)
 	return -ENOENT;
 }
 
-static int resolve(struct workspace *ws, const struct vnode *parent, const char *name,
+int vtree_resolve(struct workspace *ws, const struct vnode *parent, const char *name,
 	struct vspec *out)
 {
 	switch (parent->kind) {
@@ -382,7 +382,7 @@ void vtree_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 
 	state_settle(workspace_of(req)); /* what was closed a moment ago is history */
 	if (r == 0)
-		r = resolve(workspace_of(req), folder, name, &spec);
+		r = vtree_resolve(workspace_of(req), folder, name, &spec);
 	if (r == 0 && buf_failed(&spec.path))
 		r = -ENOMEM;
 	if (r < 0)

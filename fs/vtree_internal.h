@@ -162,6 +162,11 @@ static inline struct vhandle *vhandle_of(const struct fuse_file_info *fi)
 bool vkind_is_folder(enum vkind kind);
 uint64_t vnode_ino(enum vkind kind, uint64_t number, const char *path, size_t len);
 
+/* What name is in a folder. 0, -ENOENT, -ENOTDIR, -errno; out->path is the caller's, also
+ * then, and may have failed. */
+must_check int vtree_resolve(struct workspace *ws, const struct vnode *parent,
+	const char *name, struct vspec *out);
+
 /* The names at the top: i from 0 until NULL. */
 const char *vtree_top_name(unsigned i, enum vkind *kind);
 /* NULL when the node is no made document. */

@@ -109,8 +109,8 @@ struct source {
 static int try_file(struct check *c, sqlite3_stmt *row, void *ctx)
 {
 	struct source *s = ctx;
-	auto_free char *path =
-		strndup(sqlite3_column_blob(row, 0), (size_t)sqlite3_column_bytes(row, 0));
+	size_t len;
+	auto_free char *path = column_bytes(row, 0, &len);
 	auto_close int fd = path ? check_open_file(c, path) : -ENOMEM;
 	struct hash128 hash;
 	uint64_t size;
@@ -209,9 +209,13 @@ static int mend(struct check *c, const struct checked *row)
 		return r;
 	}
 	r = r ?: set_aside(c, row);
+	/* It builds on nothing any more; its copy is free among the whole ones. */
 	r = r
 		    ?: check_run(c,
-			       "UPDATE content SET stored = -1, data = NULL WHERE id = ?1",
+			       "UPDATE content SET stored = -1, data = NULL, ranges = NULL,"
+			       " copy = CASE WHEN base_id IS NULL THEN copy ELSE"
+			       " 1000000 + id END, base_id = NULL, segment_id = NULL"
+			       " WHERE id = ?1",
 			       row->id);
 	r = r
 		    ?: check_rows(c,
@@ -222,6 +226,20 @@ static int mend(struct check *c, const struct checked *row)
 		    ?: check_rows(c, "SELECT path, id FROM refusal WHERE content_id = ?1",
 			       row->id, lose_refusal, NULL);
 	return r ?: add_event(c, row->id);
+}
+
+#define CHECKED_COLUMNS "id, hash, size, copy, stored, data IS NULL AND segment_id IS NULL"
+
+int mend_content(struct check *c, int64_t id)
+{
+	auto_free struct group *g = calloc(1, sizeof(*g));
+	int r = g ? 0 : -ENOMEM;
+
+	r = r
+		    ?: check_rows(c,
+			       "SELECT " CHECKED_COLUMNS " FROM content WHERE id = ?1", id,
+			       take_row, g);
+	return r || g->n == 0 ? r : mend(c, &g->rows[0]);
 }
 
 /* ---- looking ---- */
@@ -269,10 +287,8 @@ int check_contents(struct check *c)
 	while (r == 0) {
 		g->n = 0;
 		r = check_rows(c,
-			"SELECT id, hash, size, copy, stored, data IS NULL AND segment_id "
-			"IS"
-			" NULL FROM content"
-			" WHERE id > ?1 ORDER BY id LIMIT 256",
+			"SELECT " CHECKED_COLUMNS " FROM content WHERE id > ?1"
+			" ORDER BY id LIMIT 256",
 			after, take_row, g);
 		for (size_t i = 0; r == 0 && i < g->n; i++) {
 			r = check_one(c, &g->rows[i]);

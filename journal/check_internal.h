@@ -1,6 +1,6 @@
 /*
  * check_internal.h - the parts of a check among themselves: check.c (the order, the
- * database), check_content.c, check_orphans.c, check_tree.c, salvage.c.
+ * database), check_references.c, check_content.c, check_orphans.c, check_tree.c, salvage.c.
  */
 #ifndef STOMP_JOURNAL_CHECK_INTERNAL_H
 #define STOMP_JOURNAL_CHECK_INTERNAL_H
@@ -9,7 +9,10 @@
 #include "journal/db.h"
 #include "journal/store.h"
 
-enum { CONTENT_LOST = -1 }; /* content.stored of what cannot be had back */
+enum {
+	CONTENT_LOST = -1,    /* content.stored of what cannot be had back */
+	INTEGRITY_LINES = 20, /* of SQLite's own complaints that are told */
+};
 
 struct check {
 	const struct check_options *o;
@@ -37,7 +40,14 @@ must_check int check_run(struct check *c, const char *sql, int64_t bound);
 /* /proc/self/fd/DIRFD/NAME: how SQLite is given a file of the folder. */
 void check_path(const struct check *c, const char *name, char path[96]);
 
+must_check int check_references(struct check *c);
+/* What rows say of rows that are not there is unknown from now on; a content that builds on
+ * such is had back from the tree, or lost. */
+must_check int settle_references(struct check *c);
+
 must_check int check_contents(struct check *c);
+/* A content that is damaged: from the tree, or lost. */
+must_check int mend_content(struct check *c, int64_t id);
 must_check int check_orphans(struct check *c);
 must_check int check_tree(struct check *c);
 

@@ -64,8 +64,8 @@ static const char *difference(const struct check *c, sqlite3_stmt *row, int fd)
 
 static int compare(struct check *c, sqlite3_stmt *row, void *ctx)
 {
-	auto_free char *path =
-		strndup(sqlite3_column_blob(row, 0), (size_t)sqlite3_column_bytes(row, 0));
+	size_t len;
+	auto_free char *path = column_bytes(row, 0, &len);
 	auto_close int fd = path ? check_open_file(c, path) : -ENOMEM;
 	const char *what;
 	auto_buf name = {0};
@@ -75,7 +75,7 @@ static int compare(struct check *c, sqlite3_stmt *row, void *ctx)
 	what = difference(c, row, fd);
 	if (!what)
 		return 0;
-	buf_put_name(&name, path ?: "?", path ? strlen(path) : 1);
+	buf_put_name(&name, path ?: "?", path ? len : 1);
 	if (c->sums->files_differ++ < TOLD_MAX && !buf_failed(&name))
 		check_say(c, CHECK_NOTE, "%s %s, unlike its newest version (@%lld)",
 			name.data, what, (long long)sqlite3_column_int64(row, 1));

@@ -69,9 +69,16 @@ int content_hash_fd(
 /* The bytes of a row that has them, malloc'ed, size + 1 long. */
 static int unpack_inline(const struct content_row *row, uint64_t size, char **out)
 {
-	auto_free char *bytes = malloc((size_t)size + 1);
+	auto_free char *bytes = NULL;
 	size_t n;
 
+	/* A damaged size is no reason to ask for that much memory. */
+	if (size > INT32_MAX ||
+		(row->codec == CODEC_ZSTD ? ZSTD_getFrameContentSize(
+						    row->data, row->data_size) != size
+					  : row->data_size != size))
+		return -EIO;
+	bytes = malloc((size_t)size + 1);
 	if (!bytes)
 		return -ENOMEM;
 	if (row->codec == CODEC_ZSTD) {
@@ -79,8 +86,6 @@ static int unpack_inline(const struct content_row *row, uint64_t size, char **ou
 		if (ZSTD_isError(n) || n != size)
 			return -EIO;
 	} else {
-		if (row->data_size != size)
-			return -EIO;
 		memcpy(bytes, row->data, row->data_size);
 	}
 	*out = steal_ptr(bytes);

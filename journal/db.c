@@ -269,3 +269,18 @@ struct hash128 column_hash(sqlite3_stmt *s, int at)
 	}
 	return h;
 }
+
+char *column_bytes(sqlite3_stmt *s, int at, size_t *len)
+{
+	const void *bytes = sqlite3_column_blob(s, at);
+	size_t n = (size_t)sqlite3_column_bytes(s, at);
+	char *copy = malloc(n + 1);
+
+	if (!copy)
+		return NULL;
+	if (n > 0)
+		memcpy(copy, bytes, n);
+	copy[n] = '\0';
+	*len = n;
+	return copy;
+}

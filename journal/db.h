@@ -72,5 +72,8 @@ void bind_hash(sqlite3_stmt *s, int at, struct hash128 h);
 
 uint64_t column_int(sqlite3_stmt *s, int at);
 struct hash128 column_hash(sqlite3_stmt *s, int at);
+/* A path or a name of it, all bytes of it and a NUL; malloc'ed, NULL: no memory. What is
+ * damaged may hold NULs itself. */
+char *column_bytes(sqlite3_stmt *s, int at, size_t *len);
 
 #endif

@@ -54,7 +54,8 @@ static int moved_path(const struct place *p, size_t folder_len, const void *from
 
 	if (!path)
 		return -ENOMEM;
-	memcpy(path, from, from_len);
+	if (from_len > 0)
+		memcpy(path, from, from_len);
 	memcpy(path + from_len, p->path + folder_len, rest);
 	path[from_len + rest] = '\0';
 	place_done(out);

@@ -100,8 +100,7 @@ static int load_pins(struct gc *g)
 
 		assert(g->n_pins < PINS_MAX); /* journal_pin() sees to it */
 		pin->seq = column_int(s, 1);
-		pin->len = (size_t)sqlite3_column_bytes(s, 2);
-		pin->path = strndup(pin->len ? sqlite3_column_blob(s, 2) : "", pin->len);
+		pin->path = column_bytes(s, 2, &pin->len);
 		if (!pin->path)
 			return -ENOMEM;
 		g->n_pins++;
@@ -154,9 +153,10 @@ static int copy_place(const struct gc_path *from, struct gc_path *to)
 {
 	*to = *from;
 	if (from->path) {
-		to->path = strndup(from->path, from->len);
+		to->path = malloc(from->len + 1);
 		if (!to->path)
 			return -ENOMEM;
+		memcpy(to->path, from->path, from->len + 1);
 	}
 	return 0;
 }

@@ -227,8 +227,7 @@ static int next_path(struct gc *g)
 	if (r <= 0)
 		return r;
 	p->id = g->cursor = sqlite3_column_int64(s, 0);
-	p->len = (size_t)sqlite3_column_bytes(s, 1);
-	p->path = strndup(sqlite3_column_blob(s, 1), p->len);
+	p->path = column_bytes(s, 1, &p->len);
 	if (!p->path)
 		return -ENOMEM;
 	g->o.keep(p->path, p->len, &p->keep, g->o.ctx);

@@ -132,7 +132,7 @@ static int apply(int fd, const struct patch *p, uint64_t size, const struct capt
 	if (p->keep > size)
 		return -EIO;
 	if (ftruncate(fd, (off_t)p->keep) < 0 || ftruncate(fd, (off_t)size) < 0)
-		return -errno;
+		return errno == EFBIG || errno == EINVAL ? -EIO : -errno; /* no such size */
 	for (size_t i = 0; i < p->n_ranges && !r; i++) {
 		const struct extent *e = &p->ranges[i];
 
@@ -185,11 +185,12 @@ static int apply_row(const struct store *s, struct db *db, int64_t id, uint64_t 
 
 /* ---- opening ---- */
 
-/* The ids from a content to the whole one that all of them build on, that last. */
+/* The ids from a content to the whole one that all of them build on, that last. What a
+ * damaged row makes a circle of is -EIO. */
 static int find_chain(struct db *db, int64_t id, int64_t **out, size_t *n)
 {
 	auto_free int64_t *ids = NULL;
-	size_t room = 0;
+	size_t room = 0, mark = 0; /* ids[mark] comes again in a circle (Brent) */
 
 	for (*n = 0; id; (*n)++) {
 		auto_stmt *stmt = NULL;
@@ -205,6 +206,10 @@ static int find_chain(struct db *db, int64_t id, int64_t **out, size_t *n)
 			ids = more;
 		}
 		ids[*n] = id;
+		if (*n > 0 && id == ids[mark])
+			return -EIO;
+		if ((*n & (*n - 1)) == 0)
+			mark = *n;
 		r = db_stmt(db, STMT_CONTENT_BASE, &stmt);
 		if (!r) {
 			bind_int(stmt, 1, (uint64_t)id);

@@ -2,6 +2,8 @@
  * query.c - one version of one path.
  */
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "journal/internal.h"
 
@@ -281,6 +283,7 @@ static int open_content(struct journal *j, bool has, int64_t id, struct hash128 
 	uint64_t size, int *fd)
 {
 	auto_pooled p = {j, NULL};
+	struct stat st;
 	int r;
 
 	if (!has)
@@ -288,7 +291,16 @@ static int open_content(struct journal *j, bool has, int64_t id, struct hash128 
 	if (id == 0)
 		return journal_content(j, content, size, fd);
 	r = pool_take(j, &p.db);
-	return r ?: store_open(&j->store, p.db, id, fd);
+	r = r ?: store_open(&j->store, p.db, id, fd);
+	if (r)
+		return r;
+	/* One of the two rows is damaged. */
+	if (fstat(*fd, &st) < 0 || (uint64_t)st.st_size != size) {
+		close(*fd);
+		*fd = -1;
+		return -EIO;
+	}
+	return 0;
 }
 
 int journal_version_content(struct journal *j, const struct version *v, int *fd)

@@ -72,6 +72,61 @@ static uint64_t check_of(const struct record *rec)
 	return XXH3_64bits_withSeed(rec->body, n, seed);
 }
 
+/* A patch's ranges follow each other inside of its content, and the bytes are theirs. */
+static bool patch_fits(const struct body *b, const char *ranges)
+{
+	uint64_t end = 0, sum = 0;
+
+	if (b->base_size > INT64_MAX || b->keep > b->base_size ||
+		b->capture_size > INT64_MAX)
+		return false;
+	for (uint64_t i = 0; i < b->n_ranges; i++) {
+		struct extent e;
+
+		memcpy(&e, ranges + i * sizeof(e), sizeof(e));
+		if (e.at < end || e.at > b->capture_size || e.len > b->capture_size - e.at)
+			return false;
+		end = e.at + e.len;
+		sum += e.len;
+	}
+	return sum == b->data_bytes;
+}
+
+static bool capture_fits(const struct body *b, const char *ranges)
+{
+	if (!b->has_capture)
+		return !b->has_patch && b->data_bytes == 0;
+	return b->has_patch ? patch_fits(b, ranges) : b->capture_size == b->data_bytes;
+}
+
+/* What the record says of itself is inside of it. The check tells that it is as it was put;
+ * that it was us who put it, it does not. */
+static bool body_fits(const struct record *rec)
+{
+	size_t room = rec->bytes - sizeof(*rec), left;
+	const char *at = rec->body + sizeof(struct body);
+	struct body b;
+
+	if (room < sizeof(b))
+		return false;
+	memcpy(&b, rec->body, sizeof(b));
+	left = room - sizeof(b);
+	if (b.texts[0] < 2 || b.kind >= VERSION_KINDS ||
+		b.n_ranges > left / sizeof(struct extent))
+		return false;
+	left -= b.n_ranges * sizeof(struct extent);
+	if (!capture_fits(&b, at))
+		return false;
+	at += b.n_ranges * sizeof(struct extent);
+	for (int i = 0; i < TEXTS; i++) {
+		if (b.texts[i] > left || (b.texts[i] && at[b.texts[i] - 1]))
+			return false;
+		left -= b.texts[i];
+		at += b.texts[i];
+	}
+	return b.data_bytes <= left;
+}
+
 /* A record that was put whole. */
 static bool is_sound(const struct ring *r, uint64_t at)
 {
@@ -79,7 +134,8 @@ static bool is_sound(const struct ring *r, uint64_t at)
 	uint64_t room = RING_BYTES - at % RING_BYTES;
 
 	return room >= sizeof(*rec) && rec->at == at && rec->bytes >= sizeof(*rec) &&
-	       rec->bytes <= room && rec->bytes % ALIGN == 0 && rec->check == check_of(rec);
+	       rec->bytes <= room && rec->bytes % ALIGN == 0 &&
+	       rec->check == check_of(rec) && (rec->skip || body_fits(rec));
 }
 
 struct texts {
@@ -303,7 +359,7 @@ static int get_capture(const struct body *b, const struct extent *ranges, const 
 	return 0;
 }
 
-/* The check was right, so what it says of itself is as it was put. */
+/* Of a record that is sound. */
 static int read_record(const struct record *rec, struct item **out)
 {
 	const char *at = rec->body + sizeof(struct body);
@@ -371,7 +427,7 @@ static int prepare(int fd)
 	if (st.st_size > 0 &&
 		(pread(fd, &have, sizeof(have), 0) != sizeof(have) ||
 			have.magic != want.magic || have.format != want.format ||
-			have.bytes != want.bytes))
+			have.bytes != want.bytes || have.tail % ALIGN))
 		return -EPROTO;
 	/* All of it at once: a full disk cannot make a store fail. */
 	r = -posix_fallocate(fd, 0, FILE_BYTES);

@@ -280,48 +280,18 @@ static int settle_content(struct check *c, sqlite3_stmt *row, void *ctx)
 	return 0; /* check_contents() finds it missing, and tries the tree */
 }
 
-static const char *const settle[] = {
-	"INSERT INTO path (id, path) SELECT DISTINCT path_id,"
-	" CAST('.stomp-lost/path-' || path_id AS BLOB) FROM version"
-	" WHERE path_id NOT IN (SELECT id FROM path) AND ?1 IS NOT NULL",
-	"UPDATE version SET from_id = NULL WHERE from_id NOT IN (SELECT id FROM path)"
-	" AND ?1 IS NOT NULL",
-	"DELETE FROM author WHERE writer_id NOT IN (SELECT id FROM writer)"
-	" AND ?1 IS NOT NULL",
-	"UPDATE version SET author_id = NULL WHERE author_id NOT IN (SELECT id FROM author)"
-	" AND ?1 IS NOT NULL",
-	"UPDATE version SET writer_id = NULL WHERE writer_id NOT IN (SELECT id FROM writer)"
-	" AND ?1 IS NOT NULL",
-	"UPDATE refusal SET author_id = NULL WHERE author_id NOT IN (SELECT id FROM author)"
-	" AND ?1 IS NOT NULL",
-	"UPDATE refusal SET writer_id = NULL WHERE writer_id NOT IN (SELECT id FROM writer)"
-	" AND ?1 IS NOT NULL",
-	"DELETE FROM change_set WHERE author_id NOT IN (SELECT id FROM author)"
-	" AND ?1 IS NOT NULL",
-	"UPDATE version SET set_id = NULL WHERE set_id NOT IN (SELECT id FROM change_set)"
-	" AND ?1 IS NOT NULL",
-	"UPDATE folder_move SET set_id = NULL WHERE set_id NOT IN"
-	" (SELECT id FROM change_set) AND ?1 IS NOT NULL",
-	"UPDATE folder_move SET author_id = NULL WHERE author_id NOT IN"
-	" (SELECT id FROM author) AND ?1 IS NOT NULL",
-	/* what builds on what nobody has any more */
-	"UPDATE OR IGNORE content SET stored = -1, data = NULL, base_id = NULL,"
-	" segment_id = NULL WHERE (base_id IS NOT NULL AND base_id NOT IN"
-	" (SELECT id FROM content) OR segment_id IS NOT NULL AND segment_id NOT IN"
-	" (SELECT id FROM segment)) AND ?1 IS NOT NULL",
-	/* the safe side: numbers that may have been given out stay so */
-	"INSERT OR IGNORE INTO counter SELECT 'epoch', coalesce(max(epoch), 0) + 8192"
-	" FROM version WHERE ?1 IS NOT NULL",
-};
-
 static int put_together(struct salvage *sv)
 {
 	struct check *c = sv->c;
 	uint64_t found = 0;
-	int r = 0;
+	int r = settle_references(c);
 
-	for (size_t i = 0; i < ARRAY_SIZE(settle) && r == 0; i++)
-		r = check_run(c, settle[i], 1);
+	/* the safe side: numbers that may have been given out stay so */
+	r = r
+		    ?: check_run(c,
+			       "INSERT OR IGNORE INTO counter SELECT 'epoch',"
+			       " coalesce(max(epoch), 0) + 8192 FROM version",
+			       0);
 	r = r
 		    ?: check_rows(c,
 			       "SELECT id, hash, size, copy FROM content WHERE stored = 0 "

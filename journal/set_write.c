@@ -169,7 +169,9 @@ static int insert(
 
 static bool goes_on(const struct cached_set *set, int64_t time_ns)
 {
-	return time_ns - set->last_ns <= SET_PAUSE_S * NS_PER_S;
+	/* The clock may have been set back, and a row may be damaged. */
+	return set->last_ns >= time_ns ||
+	       (uint64_t)time_ns - (uint64_t)set->last_ns <= SET_PAUSE_S * NS_PER_S;
 }
 
 /* The tree's set that is in memory afterwards; c: where it is already, or NULL. */

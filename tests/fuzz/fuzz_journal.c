@@ -349,7 +349,7 @@ static int see_set(const struct change_set *set, void *ctx)
 {
 	struct journal *j = ctx;
 
-	is_errno(journal_set_log(j, set->id, see_version, j));
+	is_errno(journal_set_log(j, set->id, UINT64_MAX, see_version, j));
 	return 0;
 }
 

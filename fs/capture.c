@@ -4,9 +4,13 @@
 #include <limits.h>
 #include <unistd.h>
 
+#include "fs/behind.h"
 #include "fs/inode.h"
 #include "fs/session.h"
 #include "fs/workspace.h"
+
+/* From here on a capture takes a millisecond. */
+enum { CAPTURE_LARGE = 1024 * 1024 };
 
 static bool same_time(struct timespec a, struct timespec b)
 {
@@ -125,54 +129,97 @@ static void count_capture(struct workspace *ws, const struct capture *c)
 	count_add(ws, bytes_captured, capture_bytes(c));
 }
 
-static int capture_regular(
-	struct workspace *ws, const struct file *f, int fd, struct capture *out)
+bool capture_same_file(const struct stat *a, const struct stat *b)
 {
-	auto_free struct extent *extents = NULL;
-	struct capture_base base = {.seq = f->head.seq, .hash = f->head.hash};
-	int r;
+	return a->st_dev == b->st_dev && a->st_ino == b->st_ino &&
+	       a->st_size == b->st_size && same_time(a->st_mtim, b->st_mtim) &&
+	       same_time(a->st_ctim, b->st_ctim);
+}
 
-	if (f->session.base_seq != f->head.seq ||
-		!dirty_base(&f->session.ranges, &base, &extents))
-		r = journal_capture(ws->journal, fd, out);
-	else
-		r = journal_capture_change(ws->journal, fd, &base, out);
-	return r;
+bool capture_is_large(struct workspace *ws, struct file *f)
+{
+	struct stat st;
+	uint64_t size;
+
+	if (inode_stat(ws, f->inode, &st) < 0)
+		return false;
+	size = (uint64_t)st.st_size;
+	if (size >= CAPTURE_LARGE && f->session.base_seq == f->head.seq)
+		size = dirty_bytes(&f->session.ranges, size);
+	return size >= CAPTURE_LARGE;
+}
+
+int capture_prepare(struct workspace *ws, struct file *f, bool raise,
+	struct capture_plan *plan, bool *raised)
+{
+	auto_close int fd = inode_open(ws, f->inode, O_RDONLY | O_NOATIME);
+
+	*plan = (struct capture_plan){.fd = -1};
+	if (fd < 0)
+		return fd;
+	if (fstat(fd, &plan->st) < 0)
+		return -errno;
+	if (raise && session_raise_mtime(fd, &f->head, &plan->st)) {
+		*raised = true;
+		if (fstat(fd, &plan->st) < 0) /* its ctime as well */
+			return -errno;
+	}
+	plan->base = (struct capture_base){.seq = f->head.seq, .hash = f->head.hash};
+	plan->partial = f->session.base_seq == f->head.seq &&
+			dirty_base(&f->session.ranges, &plan->base, &plan->extents);
+	plan->fd = steal_fd(&fd);
+	return 0;
+}
+
+int capture_run(struct workspace *ws, const struct capture_plan *plan, struct capture *out)
+{
+	return plan->partial
+		       ? journal_capture_change(ws->journal, plan->fd, &plan->base, out)
+		       : journal_capture(ws->journal, plan->fd, out);
+}
+
+void capture_plan_done(struct capture_plan *plan)
+{
+	if (plan->fd >= 0)
+		close(plan->fd);
+	free(plan->extents);
+	*plan = (struct capture_plan){.fd = -1};
+}
+
+static int capture_link(
+	struct workspace *ws, struct inode *inode, struct stat *st, struct capture *out)
+{
+	char target[PATH_MAX];
+	int at = inode_fd_get(ws, inode), r;
+	ssize_t n;
+
+	if (at < 0)
+		return at;
+	r = fstat(at, st) < 0 ? -errno : 0;
+	n = readlinkat(at, "", target, sizeof(target));
+	if (n < 0)
+		r = -errno;
+	inode_fd_put(inode);
+	return r < 0 ? r : journal_capture_bytes(target, (size_t)n, out);
 }
 
 int capture_file(struct workspace *ws, struct file *f, bool raise, struct stat *st,
 	struct capture *out, bool *raised)
 {
-	struct inode *inode = f->inode;
-	auto_close int fd = -1;
-	int r;
+	struct capture_plan plan;
+	int r = 0;
 
 	*raised = false;
-	if (S_ISLNK(inode->type)) {
-		char target[PATH_MAX];
-		int at = inode_fd_get(ws, inode);
-		ssize_t n;
-
-		if (at < 0)
-			return at;
-		r = fstat(at, st) < 0 ? -errno : 0;
-		n = readlinkat(at, "", target, sizeof(target));
-		if (n < 0)
-			r = -errno;
-		inode_fd_put(inode);
-		return r < 0 ? r : journal_capture_bytes(target, (size_t)n, out);
+	if (S_ISLNK(f->inode->type))
+		return capture_link(ws, f->inode, st, out);
+	if (!behind_take(f, st, out)) {
+		r = capture_prepare(ws, f, raise, &plan, raised);
+		if (r < 0)
+			return r;
+		*st = plan.st;
+		r = capture_run(ws, &plan, out);
+		capture_plan_done(&plan);
 	}
-	fd = inode_open(ws, inode, O_RDONLY | O_NOATIME);
-	if (fd < 0)
-		return fd;
-	if (fstat(fd, st) < 0)
-		return -errno;
-	if (raise && session_raise_mtime(fd, &f->head, st)) {
-		*raised = true;
-		if (fstat(fd, st) < 0) /* its ctime as well */
-			return -errno;
-	}
-	r = capture_regular(ws, f, fd, out);
 	if (r == 0)
 		count_capture(ws, out);
 	return r;

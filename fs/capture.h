@@ -23,6 +23,29 @@ void capture_begin(struct file *f, const struct stat *st);
 /* The file is as its head: changes are followed from here on. */
 void capture_follow(struct file *f);
 
+/* What is to be captured, as it was when that was planned: capturing needs no lock then. */
+struct capture_plan {
+	int fd; /* -1: none */
+	struct stat st;
+	bool partial; /* what changed since base, whose extents these are */
+	struct capture_base base;
+	struct extent *extents;
+};
+
+/* Does capturing the session's content take so long that others would feel it? */
+bool capture_is_large(struct workspace *ws, struct file *f);
+
+/* Of a regular file; raise and *raised as below. */
+must_check int capture_prepare(struct workspace *ws, struct file *f, bool raise,
+	struct capture_plan *plan, bool *raised);
+/* No lock is needed. */
+must_check int capture_run(
+	struct workspace *ws, const struct capture_plan *plan, struct capture *out);
+void capture_plan_done(struct capture_plan *plan);
+
+/* The same file, and nothing has changed it, as far as its times tell. */
+bool capture_same_file(const struct stat *a, const struct stat *b);
+
 /* Content and attributes of what the file is now; a symlink's content is its target. raise:
  * its mtime goes above that of the head first (S12), and *raised tells so. */
 must_check int capture_file(struct workspace *ws, struct file *f, bool raise,

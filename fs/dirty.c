@@ -240,6 +240,19 @@ static size_t runs_of_map(const struct dirty *d, struct extent *out)
 	return n;
 }
 
+uint64_t dirty_bytes(const struct dirty *d, uint64_t size)
+{
+	uint64_t bytes = size > d->keep ? size - d->keep : 0;
+
+	if (d->all)
+		return size;
+	for (size_t i = 0; i < d->n_extents; i++)
+		bytes += d->extents[i].len;
+	for (uint64_t i = 0; d->blocks && i <= blocks_of(d->size) / WORD_BITS; i++)
+		bytes += (uint64_t)__builtin_popcountll(d->blocks[i]) * DIGEST_BLOCK_BYTES;
+	return bytes;
+}
+
 bool dirty_base(const struct dirty *d, struct capture_base *out, struct extent **extents)
 {
 	struct extent *list = NULL;

@@ -43,6 +43,9 @@ void dirty_note(
 /* It is about to be cut or made longer. */
 void dirty_resize(struct dirty *d, uint64_t size, dirty_open_fn *open_file, void *ctx);
 
+/* How much a capture of the file, which is size long now, has to read about. */
+uint64_t dirty_bytes(const struct dirty *d, uint64_t size);
+
 /* What a capture wants to know, but for seq and hash; extents are to be freed by the
  * caller. False: all may differ. */
 bool dirty_base(const struct dirty *d, struct capture_base *out, struct extent **extents);

@@ -47,7 +47,7 @@ static struct duty duty_of(struct workspace *ws, struct handle *h, bool at_close
 	struct duty d = {.level = DURABILITY_PROCESS};
 	struct file *f;
 
-	if (!h->guarded)
+	if (!h->guarded || (at_close && !h->writable))
 		return d;
 	f = file_lock_of(ws, h->inode);
 	if (!f)

@@ -1,5 +1,6 @@
 #include "fs/file.h"
 
+#include "fs/behind.h"
 #include "fs/handle.h"
 #include "fs/inode.h"
 #include "fs/lineage.h"
@@ -35,6 +36,7 @@ void file_put(struct workspace *ws, struct file *f)
 	/* Handles, waiters and sessions hold references: none can be left. */
 	assert(list_empty(&f->handles));
 	assert(list_empty(&f->waiters));
+	assert(!f->behind);
 	observations_done(&f->seen);
 	dirty_end(&f->session.ranges);
 	pthread_mutex_destroy(&f->lock);
@@ -89,7 +91,7 @@ struct file *file_of(struct workspace *ws, struct inode *inode)
 	return f;
 }
 
-struct file *file_lock_of(struct workspace *ws, struct inode *inode)
+struct file *file_lock_to_look(struct workspace *ws, struct inode *inode)
 {
 	for (;;) {
 		struct file *f;
@@ -103,6 +105,19 @@ struct file *file_lock_of(struct workspace *ws, struct inode *inode)
 		pthread_mutex_lock(&f->lock);
 		if (f->inode == inode && !inode_is_detached(inode))
 			return f;
+		pthread_mutex_unlock(&f->lock);
+		file_put(ws, f);
+	}
+}
+
+struct file *file_lock_of(struct workspace *ws, struct inode *inode)
+{
+	for (;;) {
+		struct file *f = file_lock_to_look(ws, inode);
+
+		if (!f || !f->behind)
+			return f;
+		behind_settle(ws, f);
 		pthread_mutex_unlock(&f->lock);
 		file_put(ws, f);
 	}

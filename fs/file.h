@@ -25,6 +25,7 @@
 #include "policy/rules.h"
 #include "policy/stale.h"
 
+struct behind;
 struct inode;
 struct workspace;
 struct pending;
@@ -96,8 +97,10 @@ struct file {
 	struct list handles; /* struct handle.node: every open handle */
 	struct list waiters; /* struct waiter.node: in order of arrival (L3) */
 	struct pending *pending;
-	bool opened_for_both; /* once at least for reading and writing: passthrough.h */
-	bool merging;	      /* the change under way has been merged */
+	struct behind *behind;	  /* its session's content is captured behind; or NULL */
+	struct behind *recording; /* that which is being recorded; or NULL */
+	bool opened_for_both;	  /* once at least for reading and writing: passthrough.h */
+	bool merging;		  /* the change under way has been merged */
 	struct rule rule;
 	uint64_t rule_epoch;
 };
@@ -115,6 +118,9 @@ struct file *file_of(struct workspace *ws, struct inode *inode);
 /* The same, locked; the inode may change its file while one waits for the lock, hence
  * the check again. */
 struct file *file_lock_of(struct workspace *ws, struct inode *inode);
+/* The same for who neither changes it nor needs its newest version recorded: the others
+ * wait while it is captured behind (behind.h). */
+struct file *file_lock_to_look(struct workspace *ws, struct inode *inode);
 void file_unlock(struct file *f);
 
 /* The file of a name where nothing is now: a parked one or a new one; counted, with no

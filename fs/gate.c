@@ -68,6 +68,8 @@ static int settle_old_session(struct change *c)
 		old.op = NULL;
 		old.asked = "write";
 		pending_abandon(&old, c->by->writer);
+		if (!f->session.by)
+			return 0; /* that was all of it */
 	}
 	if (!f->session.by)
 		return 0; /* the abandoned change was all there was */
@@ -258,6 +260,7 @@ int gate_enter(struct change *c)
 	const struct rule *rule = file_rule(c->ws, c->file, c->path, c->path_len);
 	int r;
 
+	assert(!c->file->behind); /* file_lock_of() has waited */
 	c->guarded = rule->mode != MODE_PASS;
 	if (!c->guarded) {
 		leave_queue(c);

@@ -81,6 +81,9 @@ void gate_observe(struct workspace *ws, struct file *f, struct process *p);
 /* Is this handle's epoch the current one? Cheap; file.lock held. */
 bool gate_holds(const struct file *f, const struct handle *h);
 
+/* Has w a handle that can write and is not fenced? */
+bool gate_has_writable_handle(const struct file *f, const struct writer *w);
+
 /* The lease ends when nobody of the holder has the file open for writing any more. */
 void gate_maybe_end_lease(struct workspace *ws, struct file *f);
 

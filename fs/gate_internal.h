@@ -16,8 +16,6 @@ must_check int gate_take_lease(struct change *c, enum lease_answer answer, int64
 /* L2: it ends early when nobody of the holder that had the file open is alive. */
 must_check int gate_end_lease_of_the_dead(struct change *c);
 
-bool gate_has_writable_handle(const struct file *f, const struct writer *w);
-
 /* S2–S6. 0: goes ahead; 1: its bytes must wait for their verdict; -errno: refused. */
 must_check int gate_judge(struct change *c);
 

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 
+#include "fs/behind.h"
 #include "fs/closing.h"
 #include "fs/contents.h"
 #include "fs/inode.h"
@@ -101,18 +102,22 @@ void gate_observe(struct workspace *ws, struct file *f, struct process *p)
 
 	/* S1: what somebody else has not finished is not observed; once his lease has
 	 * lapsed, what is there becomes a version first. */
-	if (f->session.by && f->session.by->writer != p->writer && f->session.dirty) {
+	if (!f->behind && f->session.by && f->session.by->writer != p->writer &&
+		f->session.dirty) {
 		bool closed = closing_session(ws, f); /* its release is on its way */
 
 		if (!closed && f->lease.holder && now < f->lease.expires_ns)
 			return;
-		if (session_checkpoint(ws, f, closed ? 0 : VERSION_INCOMPLETE) < 0)
+		if (!(closed && behind_begin(ws, f)) &&
+			session_checkpoint(ws, f, closed ? 0 : VERSION_INCOMPLETE) < 0)
 			return;
 	}
 	/* A head that was never asked for is older than anything made from now on. */
 	seq = f->head.loaded ? f->head.content.seq : journal_last_seq(ws->journal);
 	if (f->head.noticed_seq)
 		seq = f->head.noticed_seq;
+	if (f->behind)
+		seq = behind_seq(f);
 	if (!seq)
 		seq = 1;
 	f->seen.most = rules_observations(__atomic_load_n(&ws->rules, __ATOMIC_ACQUIRE));

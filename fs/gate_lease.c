@@ -61,7 +61,7 @@ void gate_prepare(struct workspace *ws, struct inode *inode, const struct proces
 
 	if (__atomic_load_n(&inode->mappable, __ATOMIC_ACQUIRE) == 0)
 		return;
-	f = file_lock_of(ws, inode);
+	f = file_lock_to_look(ws, inode);
 	if (!f)
 		return;
 	list_for_each (h, &f->handles, node)

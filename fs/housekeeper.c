@@ -44,6 +44,8 @@ static int64_t take_checkpoints(struct workspace *ws)
 		auto_names *names = names_hold(&ws->names);
 
 		pthread_mutex_lock(&f->lock);
+		if (f->behind) /* that is one */
+			f->session.checkpoint_ns = workspace_now(ws) + NS_PER_S;
 		if (f->session.by && workspace_now(ws) >= f->session.checkpoint_ns &&
 			session_checkpoint(ws, f, VERSION_CHECKPOINT) < 0)
 			f->session.checkpoint_ns = workspace_now(ws) + NS_PER_S;

@@ -12,6 +12,7 @@
 
 #include "base/log.h"
 #include "base/mounts.h"
+#include "fs/behind.h"
 #include "fs/checker.h"
 #include "fs/collector.h"
 #include "fs/daemon.h"
@@ -285,6 +286,7 @@ static int open_workspace(struct daemon *d)
 	r = r < 0 ? r : feeds_new(ws, &ws->feeds);
 	r = r < 0 ? r : checker_new(ws, &ws->checker);
 	r = r < 0 ? r : collector_new(ws, &ws->collector);
+	r = r < 0 ? r : capturer_new(&ws->capturer);
 	if (r < 0)
 		log_error("%s cannot be served: %s", ws->options.source, strerror(-r));
 	return r;
@@ -293,6 +295,7 @@ static int open_workspace(struct daemon *d)
 /* In the order in which one may still need the other. */
 static void close_workspace(struct workspace *ws)
 {
+	ws->capturer = capturer_free(ws->capturer);
 	ws->park = park_free(ws->park);
 	ws->feeds = feeds_free(ws->feeds);
 	ws->checker = checker_free(ws->checker);

@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "fs/behind.h"
 #include "fs/creds.h"
 #include "fs/external.h"
 #include "fs/notify.h"
@@ -308,7 +309,9 @@ static void open_by_path(struct op *op)
 		return;
 	}
 	gate_prepare(ws, inode, op_by(op));
-	f = file_lock_of(op->ws, inode);
+	f = handle_may_write(op->fi.flags) || (op->fi.flags & O_TRUNC)
+		    ? file_lock_of(ws, inode)
+		    : file_lock_to_look(ws, inode);
 	if (!f) {
 		op_reply_err(op, ENOMEM);
 		return;
@@ -550,18 +553,28 @@ static void settle_pending(struct workspace *ws, struct file *f, struct handle *
 		(void)!pending_resolve(&c, false);
 }
 
+/* V1: the end of a session, where its content is large: nobody waits for that, but whoever
+ * changes the file. */
+static bool is_captured_behind(struct workspace *ws, struct file *f)
+{
+	if (f->behind)
+		return true;
+	return f->lease.holder && !gate_has_writable_handle(f, f->lease.holder) &&
+	       behind_begin(ws, f);
+}
+
 /* The handle is of no use any more, and perhaps the lease neither. */
 static void leave_file(struct workspace *ws, struct handle *h)
 {
 	auto_names *names = names_hold(&ws->names);
-	struct file *f = file_lock_of(ws, h->inode);
+	struct file *f = file_lock_to_look(ws, h->inode);
 
 	if (!f)
 		return;
 	handle_remove(h);
 	if (h->writable && f->pending)
 		settle_pending(ws, f, h);
-	if (h->writable)
+	if (h->writable && !is_captured_behind(ws, f))
 		gate_maybe_end_lease(ws, f);
 	file_unlock(f);
 	file_put(ws, f);

@@ -3,6 +3,7 @@
 #include <string.h>
 #include <sys/syscall.h>
 
+#include "fs/behind.h"
 #include "fs/durability.h"
 #include "fs/notify.h"
 #include "fs/ops_rename_internal.h"
@@ -78,6 +79,12 @@ static void unlock_both(struct rename *rn)
 	file_unlock(rn->to.file);
 }
 
+static void settle_and_unlock(struct workspace *ws, struct file *f)
+{
+	behind_settle(ws, f);
+	file_unlock(f);
+}
+
 /* The inodes may change their files while one waits for the locks: hence the check. */
 static int lock_both(struct rename *rn)
 {
@@ -96,10 +103,18 @@ static int lock_both(struct rename *rn)
 			return -ENOMEM;
 		}
 		lock_in_order(rn->from.file, rn->to.file);
-		if (rn->from.file->inode == rn->from.inode &&
-			rn->to.file->inode == rn->to.inode)
+		if (rn->from.file->behind) {
+			file_unlock(rn->to.file);
+			settle_and_unlock(ws, rn->from.file);
+		} else if (rn->to.file->behind) {
+			file_unlock(rn->from.file);
+			settle_and_unlock(ws, rn->to.file);
+		} else if (rn->from.file->inode == rn->from.inode &&
+			   rn->to.file->inode == rn->to.inode) {
 			return 0;
-		unlock_both(rn);
+		} else {
+			unlock_both(rn);
+		}
 		file_put(ws, rn->from.file);
 		if (rn->to.inode)
 			file_put(ws, rn->to.file);

@@ -14,7 +14,7 @@ static int rename_unguarded(struct rename *rn)
 	r = r < 0 ? r : gate_check_folder(rn->op, &rn->to.path, "replace");
 	if (r == 0 && is_of_folders(rn)) {
 		/* What was closed in it is told of under its old name. */
-		state_settle(rn->ws);
+		state_settle(rn->ws, SETTLE_WAIT_MS);
 		return rename_folders(rn);
 	}
 	if (r == 0)

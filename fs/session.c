@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "fs/behind.h"
 #include "fs/capture.h"
 #include "fs/closing.h"
 #include "fs/contents.h"
@@ -108,7 +109,8 @@ int session_record(struct workspace *ws, struct file *f, const struct process *p
 	v->path = path;
 	v->path_len = path_len;
 	v->number = f->head.last_number + 1;
-	v->time_ns = clock_wall_ns(ws->clock);
+	if (!v->time_ns)
+		v->time_ns = clock_wall_ns(ws->clock);
 	if (p)
 		v->author = author_of(p);
 	if (st) {
@@ -409,6 +411,7 @@ static int record_session(struct workspace *ws, struct file *f, const char *path
 	r = r < 0 ? r : capture_file(ws, f, true, &st, &content, &raised);
 	if (r < 0)
 		return r;
+	behind_stamp(f, &v, path, path_len);
 	same = is_head(f, &content);
 	if (same) {
 		capture_done(&content);

@@ -43,7 +43,7 @@ void session_cancel(struct workspace *ws, struct file *f);
 /* Append a version by p (NULL: nobody) and make it the head. v: kind, flags, base_number,
  * from_* are the caller's, and has_content, content, size where there is content; the
  * rest is filled here. st: what is there; NULL for a delete. The seq is in v after (and
- * stays what it was if it was not 0). */
+ * stays what it was if it was not 0, as the time does). */
 must_check int session_record(struct workspace *ws, struct file *f, const struct process *p,
 	const char *path, size_t path_len, const struct stat *st, struct version *v,
 	struct capture *content);

@@ -1,7 +1,9 @@
 #include "fs/state.h"
 
 #include <string.h>
+#include <time.h>
 
+#include "fs/behind.h"
 #include "fs/closing.h"
 #include "fs/gate.h"
 #include "fs/housekeeper.h"
@@ -81,6 +83,14 @@ static int with_file(struct workspace *ws, const char *path, file_fn *fn, void *
 	return r;
 }
 
+/* A session's file, once it is not captured behind. */
+static void lock_settled(struct workspace *ws, struct file *f)
+{
+	pthread_mutex_lock(&f->lock);
+	while (f->behind)
+		behind_settle(ws, f);
+}
+
 /* ---- what is held ---- */
 
 struct waiting {
@@ -97,11 +107,11 @@ static void collect_waiting(const struct waiter *w, void *ctx)
 		waiting->names[waiting->n++] = w->writer->name;
 }
 
-/* L2: what was closed is held no more, though its release is still on its way. The file is
- * locked. */
+/* L2: what was closed is held no more, though its release is still on its way; unless its
+ * content is yet to be captured. The file is locked. */
 static bool is_held(struct workspace *ws, const struct file *f)
 {
-	return f->lease.holder && f->inode && !closing_lease(ws, f);
+	return f->lease.holder && f->inode && (f->behind || !closing_lease(ws, f));
 }
 
 static void show_lease(struct workspace *ws, struct file *f, lease_row_fn *fn, void *ctx)
@@ -256,7 +266,7 @@ static int check_sessions(struct workspace *ws, const char *pattern, struct aski
 		auto_names *names = names_hold(&ws->names);
 		auto_buf path = {0};
 
-		pthread_mutex_lock(&f->lock);
+		lock_settled(ws, f);
 		if (r == 0 && f->inode && inode_path(f->inode, &path) == 0 &&
 			claim_covers(pattern, path.data, path.len))
 			r = take_if_lapsed(ws, f, path.data, asking);
@@ -399,7 +409,7 @@ static bool break_sessions(struct workspace *ws, struct process *p, const char *
 		auto_names *names = names_hold(&ws->names);
 		auto_buf path = {0};
 
-		pthread_mutex_lock(&f->lock);
+		lock_settled(ws, f);
 		if (f->inode && inode_path(f->inode, &path) == 0 &&
 			claim_covers(pattern, path.data, path.len)) {
 			gate_break(ws, f, p);
@@ -454,8 +464,21 @@ int state_lease_break(struct workspace *ws, struct process *p, char *const *path
 	return 0;
 }
 
-void state_settle(struct workspace *ws)
+static struct timespec in_ms(unsigned ms)
 {
+	struct timespec t;
+	int64_t ns;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	ns = t.tv_nsec + ms * NS_PER_MS;
+	t.tv_sec += ns / NS_PER_S;
+	t.tv_nsec = ns % NS_PER_S;
+	return t;
+}
+
+void state_settle(struct workspace *ws, unsigned wait_ms)
+{
+	const struct timespec until = in_ms(wait_ms);
 	struct file **files;
 	size_t n;
 
@@ -465,15 +488,35 @@ void state_settle(struct workspace *ws)
 		auto_names *names = names_hold(&ws->names);
 
 		pthread_mutex_lock(&f->lock);
-		(void)!session_settle(ws, f);
+		if (!f->behind && f->session.by && f->session.dirty &&
+			closing_session(ws, f) && !behind_begin(ws, f))
+			(void)!session_checkpoint(ws, f, 0);
+		if (f->behind && wait_ms)
+			behind_await(f, &until);
 		pthread_mutex_unlock(&f->lock);
 		file_put(ws, f);
 	}
 	free(files);
 }
 
+/* What was closed is recorded. */
+static void settle_all(struct workspace *ws)
+{
+	struct file **files;
+	size_t n;
+
+	state_settle(ws, 0);
+	files = sessions_snapshot(ws, &n);
+	for (size_t i = 0; i < n; i++) {
+		lock_settled(ws, files[i]);
+		pthread_mutex_unlock(&files[i]->lock);
+		file_put(ws, files[i]);
+	}
+	free(files);
+}
+
 int state_checkpoint(struct workspace *ws)
 {
-	state_settle(ws);
+	settle_all(ws);
 	return journal_sync(ws->journal, journal_last_seq(ws->journal));
 }

@@ -52,8 +52,10 @@ int state_lease_break(struct workspace *ws, struct process *p, char *const *path
 	unsigned n, struct buf *why);
 
 /* Closed files whose release is still on its way from the kernel: record them now, so
- * that whoever reads the history after a close() finds it told. */
-void state_settle(struct workspace *ws);
+ * that whoever reads the history after a close() finds it told. What is captured behind is
+ * waited for (behind.h), but no longer than wait_ms for all of it. */
+void state_settle(struct workspace *ws, unsigned wait_ms);
+enum { SETTLE_WAIT_MS = 200 };
 
 /* Every finished session has its version, and the journal is on stable storage. */
 int state_checkpoint(struct workspace *ws);

@@ -370,7 +370,7 @@ void vtree_lookup_top(fuse_req_t req)
 {
 	struct vspec spec = {.kind = V_TOP};
 
-	state_settle(workspace_of(req));
+	state_settle(workspace_of(req), 0);
 	reply_entry(req, &spec);
 }
 
@@ -380,7 +380,8 @@ void vtree_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 	struct vspec spec = {0};
 	int r = folder->kind == V_AT_FOLDER ? at_permits(req, folder, X_OK) : 0;
 
-	state_settle(workspace_of(req)); /* what was closed a moment ago is history */
+	/* what was closed a moment ago is history */
+	state_settle(workspace_of(req), folder->kind == V_TOP ? 0 : SETTLE_WAIT_MS);
 	if (r == 0)
 		r = vtree_resolve(workspace_of(req), folder, name, &spec);
 	if (r == 0 && buf_failed(&spec.path))

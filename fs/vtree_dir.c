@@ -118,7 +118,7 @@ static int listing_new(fuse_req_t req, fuse_ino_t id, struct vhandle **out)
 	struct vhandle *h = NULL;
 	int r = vnode_of(id)->kind == V_AT_FOLDER ? at_permits(req, vnode_of(id), R_OK) : 0;
 
-	state_settle(ws);
+	state_settle(ws, SETTLE_WAIT_MS);
 	if (r == 0)
 		r = vhandle_new(req, id, &h);
 	if (r == 0)

@@ -122,6 +122,16 @@ static int fill(struct vhandle *h, struct fuse_file_info *fi)
 	return vhandle_count_text(h);
 }
 
+/* A table of the moment does not wait for what is being recorded. */
+static bool tells_of_history(const struct vnode *node)
+{
+	vrender_fn *render = vtree_renderer(node);
+
+	if (node->kind == V_DOCUMENT)
+		return render == vdoc_log || render == vdoc_log_json;
+	return node->kind != V_CTL;
+}
+
 void vtree_open(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 {
 	const struct vnode *node = vnode_of(id);
@@ -129,7 +139,7 @@ void vtree_open(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 	struct vhandle *h = NULL;
 	int r;
 
-	state_settle(workspace_of(req));
+	state_settle(workspace_of(req), tells_of_history(node) ? SETTLE_WAIT_MS : 0);
 	if (vkind_is_folder(node->kind))
 		r = -EISDIR;
 	else if (writes && node->kind != V_CTL)

@@ -70,6 +70,11 @@ static void put_counters(struct workspace *ws, struct buf *out)
 			&c->captures_partial},
 		{"captures_whole", "Of them, those that took the whole file.",
 			&c->captures_whole},
+		{"captures_behind", "Of them, large ones given to a thread of their own.",
+			&c->captures_behind},
+		{"captures_waited_for",
+			"Changes that came while one of those was under way.",
+			&c->captures_waited_for},
 		{"captured_bytes", "Bytes taken by captures.", &c->bytes_captured},
 		{"pending_changes", "Changes held back until their verdict.",
 			&c->pending_changes},
@@ -86,6 +91,8 @@ static void put_counters(struct workspace *ws, struct buf *out)
 	for (unsigned i = 0; i < ARRAY_SIZE(all); i++)
 		counter(out, all[i].name, all[i].help,
 			__atomic_load_n(all[i].value, __ATOMIC_RELAXED));
+	gauge(out, "captures_under_way", "Large contents being captured or about to be.",
+		__atomic_load_n(&c->captures_under_way, __ATOMIC_RELAXED));
 	gauge(out, "open_handles", "Files open now.",
 		__atomic_load_n(&c->open_handles, __ATOMIC_RELAXED));
 }

@@ -181,7 +181,7 @@ static int tell_moment(
 	uint64_t seq, last;
 	int r;
 
-	state_settle(ws); /* what is closed by now is before now */
+	state_settle(ws, SETTLE_WAIT_MS); /* what is closed by now is before now */
 	last = journal_last_seq(ws->journal);
 	r = moment_of(ws, word ?: "now", &seq, why);
 	if (r < 0)

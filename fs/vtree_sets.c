@@ -504,7 +504,7 @@ int sets_execute(struct workspace *ws, struct process *by, const struct ctl_comm
 		r = journal_set_begin(
 			ws->journal, &author, cmd->set, cmd->of, cmd->what, &id);
 	} else {
-		state_settle(ws); /* what is finished belongs in it */
+		state_settle(ws, SETTLE_WAIT_MS); /* what is finished belongs in it */
 		r = check_open(ws, by, id, why);
 		if (r == 0 && cmd->verb == CTL_UNDO_RESUME)
 			r = journal_set_resume(ws->journal, id, &author);

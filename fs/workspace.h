@@ -34,6 +34,7 @@ struct retire;
 struct old_rules;
 struct checker;
 struct collector;
+struct capturer;
 struct housekeeper;
 
 struct options {
@@ -61,7 +62,8 @@ struct counters {
 	uint64_t lookups, opens, reads, writes, bytes_read, bytes_written;
 	uint64_t grants, takeovers, waits, deadlocks, refused_held, refused_stale;
 	uint64_t refused_fenced, captures, captures_partial, captures_whole, bytes_captured,
-		merges, pending_changes, forks, invalidations;
+		captures_behind, captures_under_way, captures_waited_for, merges,
+		pending_changes, forks, invalidations;
 	uint64_t open_handles, passthrough_opens, twins, uring_requests;
 };
 
@@ -116,6 +118,7 @@ struct workspace {
 	struct feeds *feeds;
 	struct checker *checker;
 	struct collector *collector;
+	struct capturer *capturer;
 	struct refusal_ring *refusals;
 	struct retire *retire;
 	struct counters counters;

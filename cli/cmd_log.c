@@ -248,24 +248,22 @@ static bool was_folder(const struct version_entry *newest)
 }
 
 /* The changes of one set. STOMP_DONE or the code to exit with. */
-static int read_set(const struct workspace *ws, const char *word, struct buf *text,
+static int read_set(const struct workspace *ws, const char *word, const struct filter *f,
 	struct version_list *list)
 {
-	auto_buf name = {0};
+	/* Who picks a writer's, or a path's, looks through all. */
+	uint64_t enough = f->writer || f->below ? 0 : f->limit;
 	uint64_t id;
 	int r;
 
 	if (!word_count(word, &id))
 		return options_wrong(
 			&spec, "--set takes the number of a change set, not %s", word);
-	buf_printf(&name, "sets/%llu.json", (unsigned long long)id);
-	r = buf_failed(&name) ? -ENOMEM : workspace_read(ws, name.data, text);
-	if (r == 0)
-		r = versions_parse(list, text->data ?: "");
+	r = versions_read_set(ws, id, enough, list);
 	if (r == 0)
 		return STOMP_DONE;
 	if (r != -ENOENT)
-		return report_errno(spec.name, name.data ?: word, r);
+		return report_errno(spec.name, ".stomp/sets", r);
 	fprintf(stderr,
 		"stomp log: there is no change set %s (`stomp log --sets` lists them)\n",
 		word);
@@ -318,21 +316,22 @@ int cmd_log(int argc, char **argv)
 	if (o.values[OPT_SETS])
 		return log_sets(&ws, f.writer, f.limit, o.values[OPT_JSON] != NULL);
 	if (o.values[OPT_SET]) {
-		r = read_set(&ws, o.values[OPT_SET], &text, &list);
-		if (r != STOMP_DONE)
-			return r;
 		if (relative && *relative) {
 			json_put_name(&name, relative);
 			f.below = name.data;
 			f.relative = relative;
 		}
+		r = read_set(&ws, o.values[OPT_SET], &f, &list);
+		if (r != STOMP_DONE)
+			return r;
 	} else {
 		r = read_log(&ws, relative, &f, &name, &text, &list);
 		if (r < 0)
 			return report_errno(spec.name, path ?: ".stomp/log.json", r);
 	}
 	if (o.values[OPT_JSON] && !f.below && !f.writer && !f.limit)
-		return show_json_text(text.data);
+		return text.len ? show_json_text(text.data)
+				: show_json_rows(list.json, "versions", 0);
 	apply(&f, &list);
 	if (o.values[OPT_JSON])
 		return show_filtered_json(&list);

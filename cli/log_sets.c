@@ -61,26 +61,50 @@ static int show_sets(struct json_object *sets)
 	return output_end(&out);
 }
 
-int log_sets(const struct workspace *ws, const char *writer, uint64_t limit, bool as_json)
+/* The sets of one table that are wanted, put behind the chosen ones; *last is the last id
+ * of all. 1: there are more. */
+static int choose(const struct workspace *ws, const char *writer, uint64_t limit,
+	uint64_t *last, struct json_object *chosen)
 {
-	auto_json *json = NULL, *kept = json_object_new_object();
-	struct json_object *sets, *chosen = json_object_new_array();
-	auto_buf text = {0};
-	int r = workspace_json(ws, "sets/log.json", "sets", &text, &json);
+	auto_json *json = NULL;
+	auto_buf name = {0}, text = {0};
+	uint64_t before = *last;
+	struct json_object *sets;
+	int r;
 
-	json_object_object_add(kept, "schema", json_object_new_string("stompfs/sets/1"));
-	json_object_object_add(kept, "sets", chosen);
-	if (r < 0)
-		return report_errno("log", ".stomp/sets/log.json", r);
-	sets = json_list(json, "sets");
+	buf_puts(&name, "sets/log");
+	if (before)
+		buf_printf(&name, "-%llu", (unsigned long long)before);
+	buf_puts(&name, ".json");
+	r = buf_failed(&name) ? -ENOMEM
+			      : workspace_json(ws, name.data, "sets", &text, &json);
+	sets = r < 0 ? NULL : json_list(json, "sets");
 	for (size_t i = 0; sets && i < json_object_array_length(sets); i++) {
 		struct json_object *set = json_object_array_get_idx(sets, i);
 
 		if (limit && json_object_array_length(chosen) >= limit)
-			break;
+			return 0;
+		*last = (uint64_t)json_number(set, "id", 0);
 		if (!writer || strcmp(json_text(set, "writer", ""), writer) == 0)
 			json_object_array_add(chosen, json_object_get(set));
 	}
+	return r < 0 ? r : json_flag(json, "truncated") && *last != before;
+}
+
+int log_sets(const struct workspace *ws, const char *writer, uint64_t limit, bool as_json)
+{
+	auto_json *kept = json_object_new_object();
+	struct json_object *chosen = json_object_new_array();
+	uint64_t last = 0;
+	int r;
+
+	json_object_object_add(kept, "schema", json_object_new_string("stompfs/sets/1"));
+	json_object_object_add(kept, "sets", chosen);
+	do
+		r = choose(ws, writer, limit, &last, chosen);
+	while (r == 1);
+	if (r < 0)
+		return report_errno("log", ".stomp/sets/log.json", r);
 	if (as_json)
 		return show_json_rows(kept, "sets", 0);
 	if (!json_object_array_length(chosen)) {

@@ -29,13 +29,12 @@ static void parse_entry(struct version_entry *v, struct json_object *o)
 	};
 }
 
-int versions_parse(struct version_list *list, const char *text)
+/* The rows of the document, which the list takes over also when this fails. */
+static int parse_rows(struct version_list *list)
 {
-	auto_json *json = json_tokener_parse(text);
-	struct json_object *rows = json_list(json, "versions");
-	const char *schema = json_text(json, "schema", "");
+	struct json_object *rows = json_list(list->json, "versions");
+	const char *schema = json_text(list->json, "schema", "");
 
-	*list = (struct version_list){0};
 	if (!rows || strncmp(schema, "stompfs/log/", strlen("stompfs/log/")) != 0)
 		return -EBADMSG;
 	list->n = json_object_array_length(rows);
@@ -44,8 +43,18 @@ int versions_parse(struct version_list *list, const char *text)
 		return -ENOMEM;
 	for (size_t i = 0; i < list->n; i++)
 		parse_entry(&list->entries[i], json_object_array_get_idx(rows, i));
-	list->json = steal_ptr(json);
 	return 0;
+}
+
+int versions_parse(struct version_list *list, const char *text)
+{
+	int r;
+
+	*list = (struct version_list){.json = json_tokener_parse(text)};
+	r = parse_rows(list);
+	if (r < 0)
+		versions_done(list);
+	return r;
 }
 
 void versions_done(struct version_list *list)
@@ -82,6 +91,85 @@ int versions_read_newest(const struct workspace *ws, const char *relative, uint6
 	if (r == -ENOTDIR)
 		r = -ENOENT;
 	return r < 0 ? r : versions_parse(list, text->data ?: "");
+}
+
+/* One table of a set: what is before that seq, 0: the newest. */
+static int read_set_table(const struct workspace *ws, uint64_t id, uint64_t before,
+	struct json_object **table)
+{
+	auto_buf name = {0}, text = {0};
+
+	buf_printf(&name, "sets/%llu", (unsigned long long)id);
+	if (before)
+		buf_printf(&name, "-%llu", (unsigned long long)before);
+	buf_puts(&name, ".json");
+	return buf_failed(&name) ? -ENOMEM
+				 : workspace_json(ws, name.data, "log", &text, table);
+}
+
+/* The rows of a further table, put behind those of the first; *least is the seq of the
+ * last. */
+static int join_table(struct json_object *first, struct json_object *table, uint64_t *least)
+{
+	struct json_object *rows = json_list(table, "versions");
+	struct json_object *all = json_list(first, "versions");
+	size_t n = rows ? json_object_array_length(rows) : 0;
+
+	for (size_t i = 0; i < n; i++) {
+		struct json_object *row = json_object_array_get_idx(rows, i);
+
+		*least = (uint64_t)json_number(row, "seq", 0);
+		if (all != rows && json_object_array_add(all, json_object_get(row)) < 0)
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+/* The folders it renamed: whole in the table that has no versions. */
+static int take_moves(const struct workspace *ws, uint64_t id, struct json_object *first)
+{
+	auto_json *table = NULL;
+	struct json_object *moves;
+	int r = read_set_table(ws, id, 1, &table);
+
+	moves = r < 0 ? NULL : json_list(table, "moves");
+	if (moves)
+		json_object_object_add(first, "moves", json_object_get(moves));
+	return r;
+}
+
+int versions_read_set(
+	const struct workspace *ws, uint64_t id, uint64_t enough, struct version_list *list)
+{
+	uint64_t least = 0;
+	bool more;
+	int r;
+
+	*list = (struct version_list){0};
+	r = read_set_table(ws, id, 0, &list->json);
+	if (r == 0 && !json_list(list->json, "versions"))
+		r = -EBADMSG;
+	if (r == 0)
+		r = join_table(list->json, list->json, &least);
+	more = r == 0 && json_flag(list->json, "truncated");
+	if (more)
+		r = take_moves(ws, id, list->json);
+	while (r == 0 && more &&
+		(!enough || json_object_array_length(json_list(list->json, "versions")) <
+				    enough)) {
+		auto_json *table = NULL;
+		uint64_t before = least;
+
+		r = read_set_table(ws, id, before, &table);
+		r = r ?: join_table(list->json, table, &least);
+		more = r == 0 && json_flag(table, "truncated") && least < before;
+		if (r == 0 && !more)
+			json_object_object_del(list->json, "truncated");
+	}
+	r = r ?: parse_rows(list);
+	if (r < 0)
+		versions_done(list);
+	return r;
 }
 
 int versions_enter(const struct workspace *ws, const char *command, const char *path,

@@ -44,8 +44,14 @@ must_check int versions_read(const struct workspace *ws, const char *relative,
 must_check int versions_read_newest(const struct workspace *ws, const char *relative,
 	uint64_t newest, struct buf *text, struct version_list *list);
 
-/* For a command: the same, with messages; STOMP_DONE or the code to exit with. A path
- * without any version is STOMP_NO. */
+/* The changes of a set, of as many tables as it has (sets/ID-SEQ.json), joined as one: also
+ * its "set" and "moves". At least the newest `enough` (0: all); where that left some out,
+ * the JSON is "truncated". -ENOENT: there is no such set. */
+must_check int versions_read_set(const struct workspace *ws, uint64_t id, uint64_t enough,
+	struct version_list *list);
+
+/* For a command: the log of a path, with messages; STOMP_DONE or the code to exit with. A
+ * path without any version is STOMP_NO. */
 must_check int versions_enter(const struct workspace *ws, const char *command,
 	const char *path, const char *relative, struct version_list *list);
 

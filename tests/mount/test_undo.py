@@ -296,6 +296,12 @@ def test_a_set_of_more_versions_than_one_table_has(workspace):
     rest = json.loads((workspace / f".stomp/sets/{id}-{first['versions'][-1]['seq']}.json").read_text())
     assert len(first["versions"]) + len(rest["versions"]) == sets(workspace, "alice")[-1]["changes"]
     assert "truncated" not in rest
+    logged = json.loads(stomp(workspace, "log", "--set", id, "--json").stdout)
+    assert logged["versions"] == first["versions"] + rest["versions"]
+    assert "truncated" not in logged and logged["set"]["id"] == int(id)
+    assert stomp(workspace, "log", "--set", id, "early").stdout.count(b"early") == 1
+    few = json.loads(stomp(workspace, "log", "--set", id, "-n", "3", "--json").stdout)
+    assert few["versions"] == first["versions"][:3]
 
 
 # ---------------------------------------------------------------- what is not

@@ -113,8 +113,10 @@ class Acknowledged:
 class Work(threading.Thread):
     """One writer, changing files until it is told to stop."""
 
-    def __init__(self, workspace, name, seed, told, stop):
+    def __init__(self, workspace, name, seed, told, stop, sync_names=False):
+        """sync_names: a new file's folder is synced too, as POSIX has it."""
         super().__init__(name=name)
+        self.sync_names = sync_names
         self.log = open(workspace.scratch / f"writer-{name}.err", "ab")
         launcher = [str(workspace.stomp), "run", name, "--", PYTHON, str(AGENT)]
         self.writer = Writer(name, launcher, workspace.path, log=self.log)
@@ -135,10 +137,17 @@ class Work(threading.Thread):
         finally:
             self.writer.close(fd)
 
+    def sync_folder(self):
+        fd = self.writer.open(".", os.O_RDONLY | os.O_DIRECTORY)
+        self.writer.fsync(fd)
+        self.writer.close(fd)
+
     def create(self):
         path, data = f"n{self.n}{self.name}", self.data()
         row = self.told.ask(path, data, self.name)
         self.write(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, data)
+        if self.sync_names:
+            self.sync_folder()
         self.told.answered(row)
 
     def close_alone(self):
@@ -163,9 +172,7 @@ class Work(threading.Thread):
         self.write(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, data)
         row = self.told.ask(path, data, self.name)
         self.writer.rename(temporary, path)
-        fd = self.writer.open(".", os.O_RDONLY | os.O_DIRECTORY)
-        self.writer.fsync(fd)
-        self.writer.close(fd)
+        self.sync_folder()
         self.told.answered(row)
 
     def rewrite(self):
@@ -176,6 +183,8 @@ class Work(threading.Thread):
         self.know(path)
         row = self.told.ask(path, data, self.name)
         self.write(path, os.O_WRONLY | os.O_CREAT, data)
+        if self.sync_names:
+            self.sync_folder()
         self.told.answered(row)
 
     def remove(self):
@@ -183,9 +192,7 @@ class Work(threading.Thread):
         self.write(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, data)
         row = self.told.ask(path, None, self.name)
         self.writer.unlink(path)
-        fd = self.writer.open(".", os.O_RDONLY | os.O_DIRECTORY)
-        self.writer.fsync(fd)
-        self.writer.close(fd)
+        self.sync_folder()
         self.told.answered(row)
 
     def run(self):
@@ -202,18 +209,18 @@ class Work(threading.Thread):
         self.writer.stop()
 
 
-def work(folder, disk, seed, seconds):
+def work(folder, disk, given, sync_names=False, **popen):
     path = disk.point / "w"
-    path.mkdir()
-    (path / ".stomp-policy").write_text(POLICY)
+    path.mkdir(exist_ok=True)
+    (path / ".stomp-policy").write_text(given.policy)
     os.sync()
     workspace = Workspace(path, folder, OPTIONS, deadline_s=3600)
-    workspace.mount()
+    workspace.mount(**popen)
     told, stop = Acknowledged(disk), threading.Event()
-    writers = [Work(workspace, name, seed, told, stop) for name in ("alice", "bob")]
+    writers = [Work(workspace, name, given.seed, told, stop, sync_names) for name in ("alice", "bob")]
     for w in writers:
         w.start()
-    time.sleep(seconds)
+    time.sleep(given.seconds)
     stop.set()
     for w in writers:
         w.join()
@@ -271,20 +278,23 @@ class Check:
     def cut(self, place, image):
         """Sentences about what is missing on this disk."""
         mount_image(image, self.point)
-        path = self.point / "w"
         try:
-            workspace = Workspace(path, self.folder, OPTIONS, deadline_s=120)
-            try:
-                workspace.mount()
-                found = self.problems(workspace, place)
-                workspace.umount()
-            except AssertionError as error:
-                found = [f"stompfs does not come up: {error}"]
-            finally:
-                workspace.destroy()
-                os.close(workspace._backing_fd)
+            return self.look(place)
         finally:
             run("umount", self.point)
+
+    def look(self, place):
+        """The same of what lies there."""
+        workspace = Workspace(self.point / "w", self.folder, OPTIONS, deadline_s=120)
+        try:
+            workspace.mount()
+            found = self.problems(workspace, place)
+            workspace.umount()
+        except AssertionError as error:
+            found = [f"stompfs does not come up: {error}"]
+        finally:
+            workspace.destroy()
+            os.close(workspace._backing_fd)
         return found
 
     def problems(self, workspace, place):
@@ -332,19 +342,23 @@ def let_go_of_others():
             subprocess.run(["umount", "--lazy", point], capture_output=True, check=False)
 
 
+def restart_machine(folder):
+    """Nothing may be told from the boot before."""
+    boot = folder / "boot_id"
+    boot.write_text("00000000-0000-4000-8000-000000000000\n")
+    run("mount", "--bind", boot, BOOT_ID)
+
+
 def inside(given):
     let_go_of_others()
     folder = Path(tempfile.mkdtemp(prefix="stomp-powerloss."))
     disk = Disk(folder)
     try:
-        told, end = work(folder, disk, given.seed, given.seconds)
+        told, end = work(folder, disk, given)
     finally:
         disk.close()
     records, rng = disk.records(), random.Random(given.seed)
-    # The machine was restarted: nothing may be told from the boot before.
-    boot = folder / "boot_id"
-    boot.write_text("00000000-0000-4000-8000-000000000000\n")
-    run("mount", "--bind", boot, BOOT_ID)
+    restart_machine(folder)
     first = next((r[3] for r in told.asked), 0)
     places = sorted(rng.randrange(first, end + 1) for _ in range(given.cuts))
     durable, done, total, check = bytearray(disk.base.read_bytes()), 0, 0, Check(folder, told)
@@ -366,19 +380,29 @@ def inside(given):
     return 0
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def run_inside(script, given):
+    """In a mount namespace of its own: nothing of it is seen outside, or left."""
+    argv = ["unshare", "--mount", sys.executable, script, "--inside"]
+    argv += ["--cuts", given.cuts, "--seed", given.seed, "--seconds", given.seconds]
+    argv += ["--policy", given.policy]
+    return subprocess.run([str(a) for a in argv]).returncode
+
+
+def arguments(about):
+    parser = argparse.ArgumentParser(description=about.splitlines()[0])
     parser.add_argument("--cuts", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=8)
+    parser.add_argument("--policy", default=POLICY, help="instead of: %(default)r")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
-    given = parser.parse_args()
+    return parser.parse_args()
+
+
+def main():
+    given = arguments(__doc__)
     if given.inside:
         return inside(given)
-    # In a mount namespace of its own: nothing of it is seen outside, or left.
-    argv = ["unshare", "--mount", sys.executable, __file__, "--inside"]
-    argv += ["--cuts", given.cuts, "--seed", given.seed, "--seconds", given.seconds]
-    return subprocess.run([str(a) for a in argv]).returncode
+    return run_inside(__file__, given)
 
 
 if __name__ == "__main__":

@@ -102,6 +102,20 @@ class Tool(threading.Thread):
             self.enough.wait(0.1)
 
 
+def descriptors(pid):
+    """Of open files. Those that stand for an inode which the kernel knows (O_PATH) come and
+    go as the kernel likes, and are bounded by themselves."""
+    count = 0
+    for fd in os.listdir(f"/proc/{pid}/fdinfo"):
+        try:
+            with open(f"/proc/{pid}/fdinfo/{fd}", encoding="utf-8") as info:
+                flags = next(line for line in info if line.startswith("flags:"))
+        except (FileNotFoundError, StopIteration):
+            continue  # closed meanwhile
+        count += not int(flags.split()[1], 8) & os.O_PATH
+    return count
+
+
 class Soak(Run):
     def __init__(self, folder, seed, seconds):
         super().__init__(folder, seed, seconds=seconds)
@@ -150,7 +164,7 @@ class Soak(Run):
         pid = self.workspace.daemon_pid
         with open(f"/proc/{pid}/status", encoding="utf-8") as status:
             rss = next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
-        self.samples.append((rss, len(os.listdir(f"/proc/{pid}/fd"))))
+        self.samples.append((rss, descriptors(pid)))
         return self.samples[-1]
 
     def life_ends(self):

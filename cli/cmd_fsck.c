@@ -1,13 +1,10 @@
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/file.h>
 #include <time.h>
 
-#include "base/mounts.h"
 #include "cli/cli.h"
 #include "cli/options.h"
-#include "cli/workspace.h"
+#include "cli/unmounted.h"
 #include "journal/check.h"
 #include "journal/ring.h"
 
@@ -116,35 +113,6 @@ static int finish(struct report *r, const struct check_sums *s, bool repair, boo
 
 /* ---- nothing is mounted ---- */
 
-static int open_folder(const char *dir, int *root, int *stomp)
-{
-	*root = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (*root < 0)
-		return report_errno(spec.name, dir, -errno);
-	*stomp = openat(*root, ".stomp", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	if (*stomp >= 0)
-		return STOMP_DONE;
-	if (errno != ENOENT)
-		return report_errno(spec.name, dir, -errno);
-	fprintf(stderr, "stomp fsck: %s has no history: it was never mounted\n", dir);
-	return STOMP_NO_WORKSPACE;
-}
-
-/* The daemon's own lock: whoever has it may look at and change everything. */
-static int lock_folder(const char *dir, int stomp, int *lock)
-{
-	*lock = openat(stomp, "lock", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-	if (*lock < 0)
-		return report_errno(spec.name, dir, -errno);
-	if (flock(*lock, LOCK_EX | LOCK_NB) == 0)
-		return STOMP_DONE;
-	fprintf(stderr,
-		"stomp fsck: %s is served by a daemon, mounted elsewhere; `stomp umount` "
-		"its mount first\n",
-		dir);
-	return STOMP_NO;
-}
-
 /* Versions that waited for their rows (journal/ring.h). */
 static int check_queue(
 	int stomp, bool repair, struct report *report, struct check_sums *sums)
@@ -197,7 +165,7 @@ static int check_queue(
 
 static int check_folder(const char *dir, const struct options *o, struct report *report)
 {
-	auto_close int root = -1, stomp = -1, lock = -1;
+	auto_unmounted f = UNMOUNTED_NONE;
 	struct check_options check = {
 		.scrub = o->values[OPT_SCRUB],
 		.repair = o->values[OPT_REPAIR],
@@ -205,12 +173,12 @@ static int check_folder(const char *dir, const struct options *o, struct report 
 		.ctx = report,
 	};
 	struct check_sums sums;
-	int r = open_folder(dir, &root, &stomp) ?: lock_folder(dir, stomp, &lock);
+	int r = unmounted_lock(&f, spec.name, dir);
 
 	if (r != STOMP_DONE)
 		return r;
-	check.dirfd = stomp;
-	check.root_fd = root;
+	check.dirfd = f.stomp_fd;
+	check.root_fd = f.root_fd;
 	r = journal_check(&check, &sums);
 	if (r == -ENOENT) {
 		fprintf(stderr, "stomp fsck: %s/.stomp has no journal.db%s\n", dir,
@@ -224,7 +192,7 @@ static int check_folder(const char *dir, const struct options *o, struct report 
 	}
 	if (r < 0)
 		return report_errno(spec.name, dir, r);
-	r = intents_check(stomp, check.repair);
+	r = intents_check(f.stomp_fd, check.repair);
 	if (r == 0) {
 		sums.problems++;
 		sums.mended += check.repair;
@@ -236,7 +204,7 @@ static int check_folder(const char *dir, const struct options *o, struct report 
 				  "damaged",
 			report);
 	}
-	r = r < 0 ? r : check_queue(stomp, check.repair, report, &sums);
+	r = r < 0 ? r : check_queue(f.stomp_fd, check.repair, report, &sums);
 	return r < 0 ? report_errno(spec.name, dir, r)
 		     : finish(report, &sums, check.repair, check.scrub);
 }
@@ -316,19 +284,10 @@ int cmd_fsck(int argc, char **argv)
 	if (r != OPTIONS_GO_ON)
 		return r;
 	report.json = o.values[OPT_JSON];
-	r = path_resolve(o.n_args ? o.args[0] : ".", &dir);
-	if (r == 0)
-		r = mount_resolve(&dir);
-	if (r < 0)
-		return report_errno(spec.name, o.n_args ? o.args[0] : ".", r);
-	r = workspace_find(&ws, dir);
-	if (r == -ENOTCONN) {
-		fprintf(stderr,
-			"stomp fsck: the daemon of %s is gone; `stomp umount %s` first\n",
-			dir, dir);
-		return STOMP_NO;
-	}
-	if (r == 0 && o.values[OPT_REPAIR]) {
+	r = unmounted_find(spec.name, o.n_args ? o.args[0] : ".", &ws, &dir);
+	if (r != STOMP_DONE && r != STOMP_NO_WORKSPACE)
+		return r;
+	if (r == STOMP_DONE && o.values[OPT_REPAIR]) {
 		fprintf(stderr,
 			"stomp fsck: %s is mounted; to mend it: `stomp umount %s`, then "
 			"this "
@@ -336,7 +295,8 @@ int cmd_fsck(int argc, char **argv)
 			ws.root, ws.root);
 		return STOMP_NO;
 	}
-	r = r == 0 ? check_mounted(&ws, &o, &report) : check_folder(dir, &o, &report);
+	r = r == STOMP_DONE ? check_mounted(&ws, &o, &report)
+			    : check_folder(dir, &o, &report);
 	buf_done(&report.findings);
 	return r;
 }

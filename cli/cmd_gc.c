@@ -3,8 +3,10 @@
 #include <time.h>
 
 #include "cli/cli.h"
+#include "cli/gc_unmounted.h"
 #include "cli/options.h"
 #include "cli/show.h"
+#include "cli/unmounted.h"
 
 #define POLL_MS 50
 
@@ -20,11 +22,13 @@ static const struct command_spec spec = {
 	.usage = "[DIR] [--dry-run] [--json]",
 	.about = "Let go of versions that the policy does not keep (keep=, "
 		 "stomp-policy(5)). The\n"
-		 "daemon does the same by itself, now and then. Never collected: the "
-		 "current version\n"
-		 "of a path, what is pinned (`stomp pin`), unresolved conflicts. The file "
-		 ".stomp/\n"
-		 "journal.db does not shrink: what is freed is used for new versions.",
+		 "daemon does the same by itself, now and then; of a workspace that is not "
+		 "mounted\n"
+		 "the command does it. Never collected: the current version of a path, "
+		 "what is\n"
+		 "pinned (`stomp pin`), unresolved conflicts. The file .stomp/journal.db "
+		 "does not\n"
+		 "shrink: what is freed is used for new versions.",
 	.example = "  stomp gc --dry-run\n  stomp gc",
 	.options = options,
 	.max_args = 1,
@@ -49,6 +53,14 @@ static void show(struct json_object *json)
 			(long long)json_number(json, "log_rows", 0));
 }
 
+static int tell(struct json_object *json, bool as_json)
+{
+	if (as_json)
+		return show_json_rows(json, "none", 0);
+	show(json);
+	return STOMP_DONE;
+}
+
 /* The daemon collects; its document says how far it is. */
 static int await(const struct workspace *ws, bool as_json)
 {
@@ -66,28 +78,41 @@ static int await(const struct workspace *ws, bool as_json)
 		r = (int)json_number(json, "error", 0);
 		if (r)
 			return report_errno(spec.name, ws->root, -r);
-		if (as_json)
-			fputs(text.data, stdout);
-		else
-			show(json);
-		return STOMP_DONE;
+		return tell(json, as_json);
 	}
+}
+
+static int gc_mounted(const char *given, bool dry_run, bool as_json)
+{
+	auto_workspace ws = {.stomp_fd = -1};
+	auto_buf answer = {0};
+	int r = workspace_enter(&ws, spec.name, given, NULL);
+
+	if (r != STOMP_DONE)
+		return r;
+	r = workspace_ctl(&ws, dry_run ? "gc dry-run" : "gc", &answer);
+	if (r < 0)
+		return show_ctl_failure(spec.name, &ws, &answer, r);
+	return await(&ws, as_json);
 }
 
 int cmd_gc(int argc, char **argv)
 {
 	auto_options o = {0};
 	auto_workspace ws = {.stomp_fd = -1};
-	auto_buf answer = {0};
+	auto_free char *dir = NULL;
+	auto_json *json = NULL;
+	const char *given;
 	int r = options_parse(&spec, argc, argv, &o);
+	bool dry_run = o.values[OPT_DRY_RUN], as_json = o.values[OPT_JSON];
 
 	if (r != OPTIONS_GO_ON)
 		return r;
-	r = workspace_enter(&ws, spec.name, o.n_args ? o.args[0] : NULL, NULL);
-	if (r != STOMP_DONE)
-		return r;
-	r = workspace_ctl(&ws, o.values[OPT_DRY_RUN] ? "gc dry-run" : "gc", &answer);
-	if (r < 0)
-		return show_ctl_failure(spec.name, &ws, &answer, r);
-	return await(&ws, o.values[OPT_JSON]);
+	given = o.n_args ? o.args[0] : NULL;
+	r = unmounted_find(spec.name, given ?: ".", &ws, &dir);
+	if (r == STOMP_DONE)
+		return gc_mounted(given, dry_run, as_json);
+	if (r == STOMP_NO_WORKSPACE)
+		r = gc_unmounted(spec.name, dir, dry_run, &json);
+	return r == STOMP_DONE ? tell(json, as_json) : r;
 }

@@ -3,9 +3,12 @@
 A longer run under load and kill -9:
 STOMP_GC_ROUNDS=50 pytest --timeout 900 tests/mount/test_gc.py -k kill_9"""
 
+import contextlib
+import fcntl
 import json
 import os
 import random
+import sqlite3
 import subprocess
 import threading
 
@@ -90,6 +93,117 @@ def test_only_what_the_policy_keeps_stays(keeping):  # V9
     assert gc(workspace)["versions"] == 1
     alice.stop()
     workspace.umount()
+    fsck(workspace)
+
+
+def stomp_gc(workspace, *options, code=DONE):
+    """Of the folder, from elsewhere."""
+    done = subprocess.run(
+        [workspace.stomp, "gc", *options, str(workspace.path)],
+        cwd="/",
+        env=clean_environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == code, (done.stdout, done.stderr)
+    return done.stdout + done.stderr
+
+
+def stored(workspace):
+    """What the history is, byte for byte, but for what SQLite has beside it."""
+    folder = workspace.path / ".stomp"
+    return {
+        path: path.read_bytes() if path.name != "journal.db" else rows(path)
+        for path in folder.rglob("*")
+        if path.is_file() and not path.name.endswith(("-wal", "-shm"))
+    }
+
+
+def rows(database):
+    with contextlib.closing(sqlite3.connect(database)) as db:
+        return list(db.iterdump())
+
+
+def test_what_is_not_mounted_is_collected_by_the_command(keeping):  # V9
+    workspace, alice = keeping("* keep=3\n/all keep=all\n")
+    big = random.Random(3).randbytes(400_000)  # object files
+    for i in range(12):
+        alice.writefile("f", b"text %d\n" % i)
+        alice.writefile("all", b"text %d\n" % i)
+        alice.writefile("big", bytes([i]) + big[i * 1000 :])
+    alice.stop()
+    workspace.umount()
+    before = stored(workspace)
+    tried = json.loads(stomp_gc(workspace, "--dry-run", "--json"))
+    assert tried["versions"] == 18 and tried["dry_run"] and not tried["error"]
+    assert stored(workspace) == before
+    assert "gone: 18 versions" in stomp_gc(workspace)
+    assert len(list((workspace.path / ".stomp/objects").rglob("*.*"))) <= 3
+    assert "gone: 0 versions" in stomp_gc(workspace)
+    fsck(workspace)
+    workspace.mount()
+    assert numbers(workspace, "f") == [12, 11, 10]
+    assert numbers(workspace, "all") == list(range(12, 0, -1))
+    assert workspace.version("f", 10) == b"text 9\n"
+    assert workspace.version("big", 10) == bytes([9]) + big[9000:]
+
+
+def test_a_folder_that_a_daemon_has_is_not_collected_round_it(keeping, tmp_path):  # V9
+    workspace, alice = keeping("* keep=1\n")
+    for i in range(3):
+        alice.writefile("f", b"text %d\n" % i)
+    alice.stop()
+    workspace.umount()
+    before = stored(workspace)
+    with open(workspace.path / ".stomp/lock", "r+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # as a daemon that is mounted elsewhere
+        said = stomp_gc(workspace, code=NO)
+        assert "served by a daemon" in said and "stomp umount" in said
+        assert str(workspace.path) in said
+    assert stored(workspace) == before
+    never = tmp_path / "never"
+    never.mkdir()
+    done = subprocess.run(
+        [workspace.stomp, "gc", str(never)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == NO_WORKSPACE and "never mounted" in done.stderr
+
+
+def test_what_to_keep_is_not_guessed(keeping):  # V9, P1
+    workspace, alice = keeping("* keep=1\n")
+    for i in range(3):
+        alice.writefile("f", b"text %d\n" % i)
+    alice.stop()
+    workspace.umount()
+    (workspace.path / POLICY).write_text("* keep=1\n* keep=nonsense\n")
+    before = stored(workspace)
+    said = stomp_gc(workspace, code=NO)
+    assert "line 2" in said and "nothing is collected" in said
+    assert stored(workspace) == before
+    (workspace.path / POLICY).unlink()  # the built-in one
+    assert "gone: 0 versions" in stomp_gc(workspace)
+
+
+def test_after_a_kill_the_changes_are_recorded_first(keeping):  # V4, V9
+    workspace, alice = keeping("* keep=1\n")
+    for i in range(3):
+        alice.writefile("f", b"text %d\n" % i)
+    workspace.ctl("checkpoint")
+    fd = alice.open("g", os.O_WRONLY | os.O_CREAT)
+    alice.write(fd, b"half a tex")
+    workspace.kill_daemon()
+    alice.stop()
+    before = stored(workspace)
+    said = stomp_gc(workspace, code=NO)
+    assert "in the middle of 1 change;" in said and "stomp mount" in said
+    assert stored(workspace) == before
+    workspace.mount()
+    assert workspace.log("g")[-1]["flags"] == ["incomplete", "recovered"]
+    workspace.umount()
+    assert "gone: 2 versions" in stomp_gc(workspace)
     fsck(workspace)
 
 

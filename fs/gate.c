@@ -11,7 +11,7 @@ static int refuse_held(struct change *c, struct writer *holder, enum reason reas
 {
 	struct refusal_info info = {.reason = reason, .holder = holder};
 
-	stale_consume(&c->file->seen, c->by, workspace_now(c->ws), c->file->rule.settle_ns);
+	stale_consume(&c->file->seen, c->by, c->attempt_ns, c->file->rule.settle_ns);
 	return refuse(c, &info);
 }
 
@@ -170,6 +170,7 @@ static int enter_guarded(struct change *c)
 	int verdict, r;
 	bool judged;
 
+	c->attempt_ns = c->op && c->op->wait.began_ns ? c->op->wait.began_ns : now;
 	if (c->handle && c->handle->fence != FENCE_NONE)
 		return refuse(c, &fenced); /* L5: for ever */
 	r = check_lease(c, &answer, now);
@@ -185,7 +186,7 @@ static int enter_guarded(struct change *c)
 	if (r < 0)
 		return r;
 	if (!c->keeps_content)
-		stale_consume(&f->seen, c->by, now, f->rule.settle_ns);
+		stale_consume(&f->seen, c->by, c->attempt_ns, f->rule.settle_ns);
 	judged = verdict == 0 && !c->keeps_content && c->shape != CHANGE_APPEND;
 	if (c->handle) {
 		c->handle->epoch = f->lease.epoch;

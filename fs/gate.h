@@ -57,6 +57,8 @@ struct change {
 	bool nonblock;	    /* refuse at once instead of waiting */
 	bool removes;	    /* unlink, rename away: there will be no content */
 	/* out: */
+	int64_t attempt_ns; /* when it was attempted: what was read within settle before
+			     * belongs to it, however long it waits and is tested (S1) */
 	struct knowledge known;
 	bool guarded;
 	/* set by who acts, before he does: */

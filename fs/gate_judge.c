@@ -27,7 +27,7 @@ static int refuse_stale(
 	struct capture kept = CAPTURE_NONE;
 	int r;
 
-	stale_consume(&c->file->seen, c->by, workspace_now(c->ws), c->file->rule.settle_ns);
+	stale_consume(&c->file->seen, c->by, c->attempt_ns, c->file->rule.settle_ns);
 	if (c->new_fd >= 0 && c->shape == CHANGE_WHOLE &&
 		journal_capture(c->ws->journal, c->new_fd, &kept) == 0)
 		info.kept = &kept;
@@ -66,7 +66,7 @@ int gate_judge(struct change *c)
 	if (f->session.by && f->session.by->writer == c->by->writer &&
 		(f->session.judged || f->session.dirty))
 		return 0; /* nobody else can have changed it since */
-	j = stale_judge(&f->head.content, &f->seen, c->by, c->shape, workspace_now(c->ws),
+	j = stale_judge(&f->head.content, &f->seen, c->by, c->shape, c->attempt_ns,
 		f->rule.settle_ns, &c->known);
 	if (j == JUDGE_FRESH)
 		return 0;

@@ -26,7 +26,7 @@ struct waiter {
 	struct list parked; /* park's list; empty while it runs */
 	struct file *file;  /* counted; NULL: not waiting */
 	struct writer *writer, *holder;
-	int64_t began_ns, lapses_ns;
+	int64_t began_ns, lapses_ns; /* began_ns: the first time it had to wait; 0: never */
 	int64_t deadline_ns; /* of the whole wait, whatever it waits for; 0: none yet */
 	bool interrupted;
 	bool shielded;	 /* no signal ends it: a write or truncate, for a moment */

@@ -122,7 +122,8 @@ int park_wait(struct op *op, struct file *file, struct writer *by, struct writer
 	if (!w->file) {
 		file_ref(file);
 		w->file = file;
-		w->began_ns = workspace_now(own->ws);
+		if (!w->began_ns)
+			w->began_ns = workspace_now(own->ws);
 		list_append(&file->waiters, &w->node);
 		count(own->ws, waits);
 	}

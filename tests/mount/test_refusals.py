@@ -10,7 +10,7 @@ import pytest
 
 from stomplib.calls import FALLOC_KEEP_SIZE, RENAME_EXCHANGE
 
-pytestmark = pytest.mark.mount_options("settle=200ms", "wait=0s")
+pytestmark = pytest.mark.mount_options("settle=500ms", "wait=0s")
 
 RDONLY, WRONLY, RDWR = os.O_RDONLY, os.O_WRONLY, os.O_RDWR
 CREAT, EXCL, TRUNC, APPEND = os.O_CREAT, os.O_EXCL, os.O_TRUNC, os.O_APPEND

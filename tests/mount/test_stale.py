@@ -64,6 +64,30 @@ def python(w, script):
     return w.spawn("/usr/bin/python3", "-c", script)
 
 
+# ---------------------------------------------------------------- S1: one attempt
+
+
+@pytest.mark.mount_options("settle=200ms", "wait=20s")
+def test_what_was_read_just_before_a_long_wait_is_not_known_after_it(
+    workspace, pair, writer
+):  # S1, S2
+    """The read belongs to the attempt, which began before the wait and not after it."""
+    alice, bob = pair
+    make_stale(workspace, alice, bob)
+    carol = writer("carol")
+    fd = carol.open("f", WRONLY)  # holds it, and changes nothing
+    bob.readfile("f")
+    save = bob.start("writefile", path="f", data=REVERTING, mode=0o644)
+    while workspace.json("status")["waiting"] == 0:
+        pass
+    workspace.settle()
+    carol.close(fd)
+    with pytest.raises(OSError) as refused:
+        save.result()
+    assert refused.value.errno == errno.ESTALE
+    assert (workspace / "f").read_bytes() == ALICES
+
+
 # ---------------------------------------------------------------- S1: what the mind knows
 
 

@@ -18,7 +18,7 @@ struct checked {
 	int64_t id;
 	struct hash128 hash;
 	uint64_t size, copy;
-	bool object, lost;
+	bool object, lost, part;
 };
 
 struct group {
@@ -37,6 +37,7 @@ static int take_row(struct check *c, sqlite3_stmt *row, void *ctx)
 		.copy = column_int(row, 3),
 		.lost = sqlite3_column_int64(row, 4) == CONTENT_LOST,
 		.object = sqlite3_column_int(row, 5),
+		.part = sqlite3_column_int(row, 6),
 	};
 	return 0;
 }
@@ -133,7 +134,7 @@ static int store_again(struct check *c, const struct checked *row, int file)
 	content.hash = row->hash;
 	content.size = row->size;
 	if (r == 0)
-		r = store_put(c->store, c->db, &content, &stored);
+		r = store_put(c->store, c->db, &content, 0, &stored);
 	for (int i = 0; r == 0 && i < 3; i++) {
 		static const char *const sql[] = {
 			"UPDATE content SET base_id = ?2 WHERE base_id = ?1",
@@ -228,7 +229,9 @@ static int mend(struct check *c, const struct checked *row)
 	return r ?: add_event(c, row->id);
 }
 
-#define CHECKED_COLUMNS "id, hash, size, copy, stored, data IS NULL AND segment_id IS NULL"
+#define CHECKED_COLUMNS                                                                    \
+	"id, hash, size, copy, stored, data IS NULL AND segment_id IS NULL,"               \
+	" base_id IS NOT NULL"
 
 int mend_content(struct check *c, int64_t id)
 {
@@ -253,29 +256,61 @@ static bool object_is_there(struct check *c, const struct checked *row)
 	return fstatat(c->store->dirfd, name, &st, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
+/* A version that has the content, so that who reads it knows what is damaged. */
+static int first_user(struct check *c, sqlite3_stmt *row, void *ctx)
+{
+	struct buf *b = ctx;
+
+	(void)c;
+	if (b->len == 0) {
+		buf_puts(b, ", ");
+		buf_put_name(b, sqlite3_column_blob(row, 0),
+			(size_t)sqlite3_column_bytes(row, 0));
+		buf_printf(b, "@%lld", (long long)sqlite3_column_int64(row, 1));
+	}
+	return 0;
+}
+
+static int tell_problem(struct check *c, const struct checked *row, const char *what)
+{
+	auto_buf user = {0};
+	char hex[33];
+	int r = check_rows(c,
+		"SELECT p.path, v.number FROM version v JOIN path p ON p.id = v.path_id"
+		" WHERE v.content_id = ?1 ORDER BY v.seq LIMIT 1",
+		row->id, first_user, &user);
+
+	hash128_hex(row->hash, hex);
+	check_say(c, CHECK_PROBLEM, "content %s (%llu bytes%s) is %s", hex,
+		(unsigned long long)row->size, buf_failed(&user) ? "" : user.data ?: "",
+		what);
+	return r;
+}
+
 static int check_one(struct check *c, const struct checked *row)
 {
 	auto_close int fd = -1;
-	char hex[33];
+	/* What builds on something that is lost is lost with it, or it is in the tree. */
+	bool read = c->o->scrub || (row->part && c->lost_any);
 	int r = 0;
 
 	c->sums->contents++;
+	c->lost_any = c->lost_any || row->lost;
 	if (row->lost || row->size == 0)
 		return 0;
 	if (row->object && !object_is_there(c, row))
 		r = -ENOENT;
-	else if (c->o->scrub)
+	else if (read)
 		r = store_open(c->store, c->db, row->id, &fd);
-	c->sums->contents_read += c->o->scrub && r == 0;
-	c->sums->bytes_read += c->o->scrub && r == 0 ? row->size : 0;
+	c->sums->contents_read += read && r == 0;
+	c->sums->bytes_read += read && r == 0 ? row->size : 0;
 	if (r == 0)
 		return 0;
 	if (r != -EIO && r != -ENOENT && r != -EUCLEAN)
 		return r;
-	hash128_hex(row->hash, hex);
-	check_say(c, CHECK_PROBLEM, "content %s (%llu bytes) is %s", hex,
-		(unsigned long long)row->size, r == -ENOENT ? "missing" : "damaged");
-	return c->o->repair ? mend(c, row) : 0;
+	c->lost_any = true;
+	r = tell_problem(c, row, r == -ENOENT ? "missing" : "damaged");
+	return r == 0 && c->o->repair ? mend(c, row) : r;
 }
 
 int check_contents(struct check *c)

@@ -22,6 +22,7 @@ struct check {
 	const char *vfs; /* to open databases of the folder with */
 	bool alone;	 /* nobody has the journal open */
 	bool salvaged;	 /* rows may have been lost */
+	bool lost_any;	 /* a content is lost or damaged: others may build on it */
 };
 
 void check_say(struct check *c, enum check_grade grade, const char *fmt, ...)

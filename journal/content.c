@@ -19,7 +19,8 @@ int store_init(struct store *s, int dirfd, const struct journal_faults *faults)
 	if (s->dirfd < 0)
 		return -errno;
 	s->cctx = ZSTD_createCCtx();
-	return s->cctx ? 0 : -ENOMEM;
+	s->recent = recent_new(STORE_RECENT_BYTES);
+	return s->cctx && s->recent ? 0 : -ENOMEM;
 }
 
 void store_done(struct store *s)
@@ -27,10 +28,21 @@ void store_done(struct store *s)
 	while (s->n_dirty > 0)
 		close(s->dirty[--s->n_dirty]);
 	ZSTD_freeCCtx(s->cctx);
+	s->recent = recent_free(s->recent);
 	if (s->dirfd >= 0)
 		close(s->dirfd);
 	s->dirfd = -1;
 	s->cctx = NULL;
+}
+
+void store_rolled_back(struct store *s)
+{
+	recent_forget_all(s->recent);
+}
+
+void store_dropped(struct store *s, int64_t id)
+{
+	recent_forget(s->recent, id);
 }
 
 void store_read_row(sqlite3_stmt *stmt, struct content_row *row)
@@ -50,10 +62,24 @@ void store_read_row(sqlite3_stmt *stmt, struct content_row *row)
 	row->weight = column_int(stmt, 9);
 	row->ranges = sqlite3_column_blob(stmt, 10);
 	row->ranges_size = (size_t)sqlite3_column_bytes(stmt, 10);
+	row->delta = row->base_id && sqlite3_column_type(stmt, 10) != SQLITE_NULL &&
+		     row->ranges_size == 0;
 	if (in_row) {
 		row->data = sqlite3_column_blob(stmt, 5) ?: ""; /* no bytes: NULL */
 		row->data_size = (size_t)sqlite3_column_bytes(stmt, 5);
 	}
+}
+
+void content_read_meta(sqlite3_stmt *stmt, struct content_row *row)
+{
+	*row = (struct content_row){
+		.id = sqlite3_column_int64(stmt, 0),
+		.size = column_int(stmt, 1),
+		.base_id = sqlite3_column_int64(stmt, 2),
+		.segment_id = sqlite3_column_int64(stmt, 3),
+		.weight = column_int(stmt, 4),
+		.hash = column_hash(stmt, 5),
+	};
 }
 
 int content_hash_fd(
@@ -153,6 +179,21 @@ int content_by_id(struct db *db, int64_t id, sqlite3_stmt **stmt, struct content
 	if (r <= 0)
 		return r ?: -ENOENT;
 	store_read_row(*stmt, row);
+	return 0;
+}
+
+int content_meta(struct db *db, int64_t id, struct content_row *row)
+{
+	auto_stmt *stmt = NULL;
+	int r = db_stmt(db, STMT_CONTENT_META, &stmt);
+
+	if (r)
+		return r;
+	bind_int(stmt, 1, (uint64_t)id);
+	r = db_step(db, stmt);
+	if (r <= 0)
+		return r ?: -ENOENT;
+	content_read_meta(stmt, row);
 	return 0;
 }
 
@@ -302,8 +343,8 @@ int content_put_data(struct store *s, struct db *db, const struct capture *c,
 	return r ?: content_add_row(db, row, out->bytes, &out->id);
 }
 
-int content_put_whole(
-	struct store *s, struct db *db, const struct capture *c, struct stored *out)
+int content_put_whole(struct store *s, struct db *db, const struct capture *c,
+	int64_t before, struct stored *out)
 {
 	struct content_row row = {
 		.hash = c->hash,
@@ -316,10 +357,17 @@ int content_put_whole(
 	r = find_same(s, db, c, &out->id, &row.copy);
 	if (r)
 		return r < 0 ? r : 0;
-	return content_put_data(s, db, c, &row, out);
+	r = delta_put(s, db, before, c, out);
+	if (r == 0)
+		r = content_put_data(s, db, c, &row, out);
+	if (r >= 0 && c->data)
+		recent_add(s->recent, out->id, c->hash, c->data, c->size);
+	return r < 0 ? r : 0;
 }
 
-int store_put(struct store *s, struct db *db, const struct capture *c, struct stored *out)
+int store_put(struct store *s, struct db *db, const struct capture *c, int64_t before,
+	struct stored *out)
 {
-	return c->patch ? patch_put(s, db, c, out) : content_put_whole(s, db, c, out);
+	return c->patch ? patch_put(s, db, c, out)
+			: content_put_whole(s, db, c, before, out);
 }

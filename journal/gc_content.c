@@ -91,6 +91,7 @@ static int drop(struct gc *g, int64_t id, const struct content_meta *m)
 {
 	int r = gc_point(g) ?: ask(g, STMT_GC_CONTENT_DROP, id);
 
+	store_dropped(&g->j->store, id);
 	if (!r && m->segment_id) {
 		r = ask(g, STMT_GC_SEGMENT_USED, m->segment_id);
 		if (r == 0)

@@ -12,6 +12,8 @@ enum {
 	COPY_CHUNK = 128 * 1024,
 	/* What reading one more patch costs, as bytes read. */
 	PATCH_WEIGHT_MIN = 4096,
+	/* But of what is small at least so many: a row costs more than its bytes. */
+	CHAIN_MIN = 32,
 };
 
 struct patch *patch_new(size_t n_ranges)
@@ -164,7 +166,7 @@ static int patch_of_row(
 }
 
 static int apply_row(const struct store *s, struct db *db, int64_t id, uint64_t base_size,
-	int fd, uint64_t *size)
+	int fd, ZSTD_DCtx **dctx, uint64_t *size)
 {
 	struct capture bytes = CAPTURE_NONE;
 	auto_free struct patch *p = NULL;
@@ -172,14 +174,17 @@ static int apply_row(const struct store *s, struct db *db, int64_t id, uint64_t 
 	auto_stmt *stmt = NULL;
 	int r = content_by_id(db, id, &stmt, &row);
 
-	if (!r)
-		r = patch_of_row(&row, base_size, &p);
+	if (r)
+		return r;
+	*size = row.size;
+	if (row.delta)
+		return delta_apply(dctx, &row, base_size, fd);
+	r = patch_of_row(&row, base_size, &p);
 	if (!r && p->bytes > 0)
 		r = content_own_bytes(s, db, &row, p->bytes, &bytes);
 	if (!r)
 		r = apply(fd, p, row.size, &bytes);
 	capture_done(&bytes);
-	*size = row.size;
 	return r;
 }
 
@@ -256,13 +261,15 @@ int patch_open(const struct store *s, struct db *db, const struct content_row *r
 	uint64_t final_size = row->size, size;
 	auto_free int64_t *ids = NULL;
 	auto_close int file = -1;
+	ZSTD_DCtx *dctx = NULL;
 	size_t n;
 	int r = find_chain(db, row->id, &ids, &n);
 
 	if (!r)
 		r = open_whole(s, db, ids[n - 1], final_size, &file, &size);
 	for (size_t i = n - 1; i-- > 0 && !r;)
-		r = apply_row(s, db, ids[i], size, file, &size);
+		r = apply_row(s, db, ids[i], size, file, &dctx, &size);
+	ZSTD_freeDCtx(dctx);
 	if (!r)
 		*fd = steal_fd(&file);
 	return r;
@@ -272,13 +279,15 @@ int patch_open(const struct store *s, struct db *db, const struct content_row *r
 
 static uint64_t weight_of(const struct patch *p, uint64_t size)
 {
+	uint64_t least = size / CHAIN_MIN < PATCH_WEIGHT_MIN ? size / CHAIN_MIN + 1
+							     : PATCH_WEIGHT_MIN;
 	uint64_t weight = 0;
 
 	if (patch_appends(p, size))
 		return 0; /* the longer a file, the more there is to read of it anyway */
 	for (size_t i = 0; i < p->n_ranges; i++)
 		weight += p->ranges[i].len;
-	return weight > PATCH_WEIGHT_MIN ? weight : PATCH_WEIGHT_MIN;
+	return weight > least ? weight : least;
 }
 
 /* Its patches have grown as large as the content itself: keep it whole again. */
@@ -310,7 +319,7 @@ static int put_whole(struct store *s, struct db *db, const struct content_row *b
 		whole.fd = -1;
 	}
 	if (!r)
-		r = content_put_whole(s, db, &whole, out);
+		r = content_put_whole(s, db, &whole, 0, out);
 	capture_done(&whole);
 	return r;
 }
@@ -348,13 +357,7 @@ static int base_of(struct db *db, uint64_t seq, struct content_row *base)
 	r = db_step(db, stmt);
 	if (r <= 0)
 		return r ?: -ENOENT;
-	*base = (struct content_row){
-		.id = sqlite3_column_int64(stmt, 0),
-		.size = column_int(stmt, 1),
-		.base_id = sqlite3_column_int64(stmt, 2),
-		.segment_id = sqlite3_column_int64(stmt, 3),
-		.weight = column_int(stmt, 4),
-	};
+	content_read_meta(stmt, base);
 	return 0;
 }
 
@@ -381,6 +384,10 @@ int patch_put(struct store *s, struct db *db, const struct capture *c, struct st
 		r = put_whole(s, db, &base, c, out);
 		if (r != -EIO)
 			return r;
+	} else {
+		r = delta_put_patch(s, db, &base, c, out);
+		if (r)
+			return r < 0 ? r : 0;
 	}
 	return put_part(s, db, &base, c, weight, out);
 }

@@ -6,6 +6,9 @@
 #include "base/log.h"
 #include "journal/internal.h"
 
+/* How far behind a temporary file's row that of its rename is looked for. */
+enum { FOLLOWERS_MAX = 8 };
+
 int path_find(struct db *db, const char *path, size_t len, int64_t *id)
 {
 	auto_stmt *s = NULL;
@@ -67,16 +70,17 @@ static int find_content(struct db *db, struct hash128 hash, uint64_t size, int64
 	return r;
 }
 
-/* The row of the content an item comes with or refers to; 0: it has none. */
+/* The row of the content an item comes with or refers to; 0: it has none. before: as
+ * store_put(). */
 static int content_of(struct journal *j, const struct item *item, bool has, int64_t known,
-	struct hash128 hash, uint64_t size, struct tally *t, int64_t *id)
+	struct hash128 hash, uint64_t size, int64_t before, struct tally *t, int64_t *id)
 {
 	struct stored stored;
 	int r;
 
 	*id = 0;
 	if (item->has_capture) {
-		r = store_put(&j->store, j->db, &item->content, &stored);
+		r = store_put(&j->store, j->db, &item->content, before, &stored);
 		if (!r && stored.added) {
 			t->n[TALLY_CONTENTS]++;
 			t->n[TALLY_CONTENT_BYTES] += item->content.size;
@@ -158,10 +162,57 @@ static int is_written(struct db *db, uint64_t seq)
 	return db_step(db, s);
 }
 
+/* The newest content of a path; 0: there was none lately. */
+static int content_of_path(struct db *db, int64_t path_id, int64_t *id)
+{
+	auto_stmt *s = NULL;
+	int r = db_stmt(db, STMT_CONTENT_BEFORE, &s);
+
+	if (r)
+		return r;
+	bind_int(s, 1, (uint64_t)path_id);
+	while (!*id && (r = db_step(db, s)) == 1)
+		*id = sqlite3_column_int64(s, 0);
+	return r < 0 ? r : 0;
+}
+
+/* The row that puts this one's content over another path, as a save by rename does. */
+static const struct version *replacement(struct journal *j, const struct item *item)
+{
+	const struct list *at = item->link.next;
+
+	for (int i = 0; i < FOLLOWERS_MAX && at != &j->batch; i++, at = at->next) {
+		const struct item *next = list_entry(at, struct item, link);
+
+		if (next->kind == ITEM_VERSION && !next->has_capture &&
+			next->version.has_content &&
+			next->version.size == item->content.size &&
+			hash128_equal(next->version.content, item->content.hash))
+			return &next->version;
+	}
+	return NULL;
+}
+
+/* What a content that is captured whole is likely to be much like: 0, nothing. */
+static int content_before(
+	struct journal *j, const struct item *item, int64_t path_id, int64_t *id)
+{
+	const struct version *over;
+	int64_t other;
+	int r = content_of_path(j->db, path_id, id);
+
+	if (r || *id)
+		return r;
+	over = replacement(j, item);
+	r = over ? path_find(j->db, over->path, over->path_len, &other) : 0;
+	return r == 1 ? content_of_path(j->db, other, id) : r;
+}
+
 static int write_version(struct journal *j, struct item *item, struct tally *t)
 {
 	const struct version *v = &item->version;
 	struct version_ids ids = {0};
+	int64_t before = 0;
 	uint64_t number;
 	int r = item->replayed ? is_written(j->db, v->seq) : 0;
 
@@ -173,9 +224,11 @@ static int write_version(struct journal *j, struct item *item, struct tally *t)
 		r = path_intern(j->db, v->from_path, v->from_path_len, &ids.from);
 	if (!r)
 		r = author_intern(j->db, &v->author, v->time_ns, &ids.author, &ids.writer);
+	if (!r && item->has_capture && !item->content.patch)
+		r = content_before(j, item, ids.path, &before);
 	if (!r)
 		r = content_of(j, item, v->has_content, v->content_id, v->content, v->size,
-			t, &ids.content);
+			before, t, &ids.content);
 	if (!r)
 		r = set_of(j, &v->author, ids.author, ids.writer, v->seq, v->time_ns,
 			&ids.set);
@@ -200,7 +253,7 @@ static int write_refusal(struct journal *j, struct item *item, struct tally *t)
 	int r = author_intern(j->db, &f->author, f->time_ns, &author_id, &writer_id);
 
 	if (!r)
-		r = content_of(j, item, f->kept, f->content_id, f->content, f->size, t,
+		r = content_of(j, item, f->kept, f->content_id, f->content, f->size, 0, t,
 			&content_id);
 	if (!r)
 		r = db_stmt(j->db, STMT_REFUSAL_ADD, &s);

@@ -167,8 +167,12 @@ static const char step_7[] =
 	"INSERT INTO tally SELECT 'object_bytes', coalesce(sum(max(stored, 0)), 0)"
 	" FROM content WHERE data IS NULL AND segment_id IS NULL;";
 
+/* Deltas: rows of content with empty ranges, which an older daemon could not read. No table
+ * changes; the views are made anew after any step. */
+static const char step_8[] = "";
+
 static const char *const steps[SCHEMA_VERSION] = {
-	step_1, step_2, step_3, step_4, step_5, step_6, step_7};
+	step_1, step_2, step_3, step_4, step_5, step_6, step_7, step_8};
 
 #define KIND_NAME                                                                          \
 	"CASE v.kind WHEN 0 THEN 'initial' WHEN 1 THEN 'write' WHEN 2 THEN 'replace'"      \
@@ -245,8 +249,12 @@ static const char views[] =
 									"lower(hex(hash)) "
 									"AS content, size, "
 									"stored, copy,"
-									" iif(codec = 1, "
-									"'zstd', 'raw') AS "
+									" CASE WHEN "
+									"length(ranges) = "
+									"0 THEN 'delta' "
+									"WHEN codec = 1 "
+									"THEN 'zstd' ELSE "
+									"'raw' END AS "
 									"codec, CASE WHEN "
 									"segment_id IS NOT "
 									"NULL"

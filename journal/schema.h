@@ -9,7 +9,7 @@
 
 #include "journal/db.h"
 
-enum { SCHEMA_VERSION = 7 };
+enum { SCHEMA_VERSION = 8 };
 
 /* Bring the database up to a version; -EPROTO when it is newer, or not ours at all. */
 must_check int schema_migrate(struct db *db, int to);

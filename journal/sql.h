@@ -70,9 +70,13 @@
 				    " ORDER BY copy")                                      \
 	X(CONTENT_BY_ID, SQL_CONTENT "WHERE id = ?1")                                      \
 	X(CONTENT_BASE, "SELECT base_id, size FROM content WHERE id = ?1")                 \
-	X(CONTENT_OF_SEQ, "SELECT c.id, c.size, c.base_id, c.segment_id, c.weight"         \
+	X(CONTENT_OF_SEQ, "SELECT c.id, c.size, c.base_id, c.segment_id, c.weight, c.hash" \
 			  " FROM version v JOIN content c ON c.id = v.content_id"          \
 			  " WHERE v.seq = ?1")                                             \
+	X(CONTENT_META, "SELECT id, size, base_id, segment_id, weight, hash FROM content"  \
+			" WHERE id = ?1")                                                  \
+	X(CONTENT_BEFORE, "SELECT content_id FROM version WHERE path_id = ?1"              \
+			  " ORDER BY seq DESC, id DESC LIMIT 4")                           \
 	X(CONTENT_EXISTS,                                                                  \
 		"SELECT * FROM (SELECT id FROM content WHERE hash = ?1 AND size = ?2"      \
 		" AND base_id IS NULL ORDER BY copy LIMIT 1)"                              \

@@ -14,6 +14,7 @@
 #include "journal/db.h"
 #include "journal/journal.h"
 #include "journal/patch.h"
+#include "journal/recent.h"
 
 enum {
 	/* Measured: docs/SCHEMA.md. Up to this many stored bytes live in the database. */
@@ -22,6 +23,7 @@ enum {
 	/* Captured in memory up to here, as a copy in a file from there on. */
 	CAPTURE_MEMORY_MAX = 256 * 1024,
 	STORE_DIRTY_MAX = 64,
+	STORE_RECENT_BYTES = 4 * 1024 * 1024,
 };
 
 enum store_codec { CODEC_RAW, CODEC_ZSTD };
@@ -33,6 +35,7 @@ struct store {
 	int level;
 	/* the writer's thread only */
 	ZSTD_CCtx *cctx;
+	struct recent *recent;
 	size_t n_dirty; /* objects whose bytes or names may not be on stable storage */
 	int dirty[STORE_DIRTY_MAX];
 	unsigned char dirty_folder[STORE_DIRTY_MAX];
@@ -60,15 +63,21 @@ struct content_row {
 	int64_t segment_id; /* 0: none */
 	uint64_t weight;    /* bytes of patches to read over the last whole one */
 	const void *ranges; /* NULL: it appends to its base, or is the beginning of it */
-	size_t ranges_size;
+	size_t ranges_size; /* 0 beside ranges: a delta */
+	bool delta;	    /* data is all of it, by zstd with the base as its prefix */
 };
 
 must_check int store_init(struct store *s, int dirfd, const struct journal_faults *faults);
 void store_done(struct store *s);
 
-/* Find or add; a content is the same only when its bytes are. */
-must_check int store_put(
-	struct store *s, struct db *db, const struct capture *c, struct stored *out);
+/* Find or add; a content is the same only when its bytes are. before: the content that it
+ * is probably much like, 0: none. */
+must_check int store_put(struct store *s, struct db *db, const struct capture *c,
+	int64_t before, struct stored *out);
+
+/* A transaction was taken back; a content's row is gone: its id may come again. */
+void store_rolled_back(struct store *s);
+void store_dropped(struct store *s, int64_t id);
 
 /* A content as a file to pread; -ENOENT, or -EIO when it is not what was stored. */
 must_check int store_open(const struct store *s, struct db *db, int64_t id, int *fd);
@@ -76,11 +85,14 @@ must_check int store_open_hash(
 	const struct store *s, struct db *db, struct hash128 hash, uint64_t size, int *fd);
 void store_read_row(sqlite3_stmt *stmt, struct content_row *row);
 
-/* content.c, for patch.c and segment.c */
+/* content.c, for patch.c, segment.c and delta.c */
 must_check int content_add_row(
 	struct db *db, const struct content_row *row, uint64_t stored, int64_t *id);
 must_check int content_by_id(
 	struct db *db, int64_t id, sqlite3_stmt **stmt, struct content_row *row);
+/* The same without data and ranges, and nothing to reset. */
+void content_read_meta(sqlite3_stmt *stmt, struct content_row *row);
+must_check int content_meta(struct db *db, int64_t id, struct content_row *row);
 /* The size bytes that a row itself has, in memory or as a file; of a patch, those that it
  * brings. capture_done() lets go of them. */
 must_check int content_own_bytes(const struct store *s, struct db *db,
@@ -88,8 +100,8 @@ must_check int content_own_bytes(const struct store *s, struct db *db,
 /* Add the row, with the bytes that c carries as its own. */
 must_check int content_put_data(struct store *s, struct db *db, const struct capture *c,
 	struct content_row *row, struct stored *out);
-must_check int content_put_whole(
-	struct store *s, struct db *db, const struct capture *c, struct stored *out);
+must_check int content_put_whole(struct store *s, struct db *db, const struct capture *c,
+	int64_t before, struct stored *out);
 
 /* Every object put so far is on stable storage, with its name. */
 must_check int store_sync(struct store *s);
@@ -112,6 +124,16 @@ must_check int patch_put(
 	struct store *s, struct db *db, const struct capture *c, struct stored *out);
 must_check int patch_open(
 	const struct store *s, struct db *db, const struct content_row *row, int *fd);
+
+/* delta.c: small contents by what they have in common with one before. Putting: 1 when it
+ * was added, 0 when that is not worth it. fd holds the base, and then the content; *dctx
+ * is NULL at first, and the caller's to free. */
+must_check int delta_put(struct store *s, struct db *db, int64_t before,
+	const struct capture *c, struct stored *out);
+must_check int delta_put_patch(struct store *s, struct db *db,
+	const struct content_row *base, const struct capture *c, struct stored *out);
+must_check int delta_apply(
+	ZSTD_DCtx **dctx, const struct content_row *row, uint64_t base_size, int fd);
 
 /* segment.c: runs of small appends. append: 1 when it was stored as one, 0 when it is too
  * large for that. read: the first size bytes at least, malloc'ed. */

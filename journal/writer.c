@@ -257,6 +257,7 @@ static int write_batch(struct journal *j, uint64_t from[NUMBER_KINDS],
 	if (r) {
 		(void)!db_run(j->db, STMT_ROLLBACK); /* SQLite may have done it already */
 		sets_forget(j);
+		store_rolled_back(&j->store);
 		return r;
 	}
 	for (int i = 0; i < TALLY_KINDS; i++)

@@ -214,7 +214,77 @@ def test_contents_that_build_on_others_are_checked_and_mended_with_them(unmounte
     assert unmounted.json("status")["health"] == "ok"
 
 
-def test_a_damaged_content_row_costs_its_content_alone(history):
+def saved_anew(workspace, saves):
+    """A file that is written anew each time: the contents build on each other."""
+    rng, texts = random.Random(3), []
+    lines = [f"line {i}: {rng.random()}\n" for i in range(200)]
+    for i in range(saves):
+        lines[rng.randrange(len(lines))] = f"changed {i}: {rng.random()}\n"
+        texts.append("".join(lines).encode())
+        (workspace / "text").write_bytes(texts[-1])
+    workspace.ctl("checkpoint")
+    assert [v["size"] for v in workspace.log("text")] == [len(t) for t in texts]
+    return texts
+
+
+def test_damage_to_a_version_costs_those_that_build_on_it(unmounted):  # V5
+    unmounted.options = ["settle=0s"]
+    unmounted.mount()
+    texts = saved_anew(unmounted, 50)
+    unmounted.umount()
+    deltas = query(unmounted, "SELECT count(*) FROM v_contents WHERE codec = 'delta'")[0][0]
+    assert deltas >= 40
+    assert "0 problems" in fsck(unmounted, "--scrub", code=0)
+    (content,) = query(unmounted, "SELECT content_id FROM version WHERE number = 20")[0]
+    with sqlite3.connect(database(unmounted)) as db:
+        db.execute("UPDATE content SET data = zeroblob(length(data)) WHERE id = ?", [content])
+        builds_on_it = [
+            n
+            for (n,) in db.execute(
+                "WITH RECURSIVE up(id) AS (SELECT ?1 UNION SELECT c.id FROM content c JOIN up"
+                " ON c.base_id = up.id) SELECT number FROM version WHERE content_id IN up",
+                [content],
+            )
+        ]
+    assert 20 in builds_on_it and 19 not in builds_on_it and len(builds_on_it) < 33
+    said = fsck(unmounted, "--scrub", code=1)
+    assert all(f"text@{n}) is damaged" in said for n in builds_on_it), said
+    assert f"{len(builds_on_it)} problems" in said
+    said = fsck(unmounted, "--repair", "--scrub", code=1)
+    assert all(f"text@{n}: the content of this version is lost" in said for n in builds_on_it)
+    assert "0 problems" in fsck(unmounted, "--scrub", code=0)
+    unmounted.mount()
+    for n, text in enumerate(texts, 1):
+        if n not in builds_on_it:
+            assert unmounted.version("text", n) == text
+        else:
+            with pytest.raises(OSError):
+                unmounted.version("text", n)
+    (unmounted / "text").write_bytes(b"after all\n")
+    assert unmounted.json("status")["health"] == "ok"
+
+
+def test_a_whole_content_that_others_build_on_is_missing(unmounted):
+    """Without --scrub too, what builds on it is told; what the tree has is had back."""
+    unmounted.options = ["settle=0s"]
+    unmounted.mount()
+    (unmounted / "big").write_bytes(BIG)
+    with open(unmounted / "big", "r+b") as f:
+        f.write(b"another beginning")
+    unmounted.ctl("checkpoint")
+    newest = unmounted.version("big", 2)
+    unmounted.umount()
+    object_of(unmounted, False).unlink()
+    said = fsck(unmounted, code=1)
+    assert "big@1) is missing" in said and "big@2) is damaged" in said
+    said = fsck(unmounted, "--repair", code=1)
+    assert "big@1: the content of this version is lost" in said
+    assert "was stored again from the file that has it" in said
+    unmounted.mount()
+    assert unmounted.version("big", 2) == newest
+
+
+def test_a_damaged_content_row_costs_what_builds_on_it_alone(history):
     row = query(history, "SELECT id, data FROM content WHERE data IS NOT NULL ORDER BY id")[5]
     data = bytes(row[1])
     raw = database(history).read_bytes()
@@ -222,9 +292,10 @@ def test_a_damaged_content_row_costs_its_content_alone(history):
     overwrite(database(history), at + len(data) // 2, b"\xff\x00\xff\x00")
     assert "problem" in fsck(history, "--scrub", code=1)
     said = fsck(history, "--repair", "--scrub", code=1)
-    assert "1 problem, 0 mended, 1 lost" in said
+    # f05@1; f05@2 builds on it, and so does f05@3, which the tree has
+    assert "3 problems, 1 mended, 2 lost" in said
     serves(history)
-    assert len(readable_versions(history)) == 40 * 3  # f00 has a fourth, and one is lost
+    assert len(readable_versions(history)) == 40 * 3 + 1 - 2  # f00 has a fourth
 
 
 def leaf_pages(workspace, table):

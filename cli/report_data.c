@@ -1,10 +1,13 @@
 #include "cli/report_data.h"
+#include "cli/report_internal.h"
 
 #include <stdio.h>
 #include <string.h>
 
 #include "cli/versions.h"
 #include "cli/words.h"
+
+enum { SETS_MAX = 2000 }; /* of sets/log.json */
 
 void report_done(struct report *report)
 {
@@ -14,10 +17,11 @@ void report_done(struct report *report)
 	free(report->events);
 	report_names_done(&report->names);
 	buf_done(&report->notes);
+	buf_done(&report->told);
 	*report = (struct report){0};
 }
 
-static int take(struct report *r, const char *text, uint32_t *number)
+int report_take(struct report *r, const char *text, uint32_t *number)
 {
 	int64_t n = report_names_take(&r->names, text ?: "");
 
@@ -26,7 +30,7 @@ static int take(struct report *r, const char *text, uint32_t *number)
 }
 
 /* The event, where its time is within the span. */
-static int add(struct report *r, const struct report_event *e)
+int report_add(struct report *r, const struct report_event *e)
 {
 	if (e->time_ms < r->since_ms || e->time_ms > r->until_ms)
 		return 0;
@@ -44,7 +48,7 @@ static int add(struct report *r, const struct report_event *e)
 }
 
 /* What every table calls the same. */
-static int begin_event(struct report *r, struct json_object *o, struct report_event *e)
+int report_begin_event(struct report *r, struct json_object *o, struct report_event *e)
 {
 	*e = (struct report_event){
 		.time_ms = word_time_ms(json_text(o, "time", "")),
@@ -52,11 +56,11 @@ static int begin_event(struct report *r, struct json_object *o, struct report_ev
 		.number = (uint64_t)json_number(o, "number", 0),
 		.refusals = 1,
 	};
-	return take(r, json_text(o, "writer", ""), &e->writer)
-		       ?: take(r, json_text(o, "path", ""), &e->path)
-		       ?: take(r, json_text(o, "command", ""), &e->command)
-		       ?: take(r, json_text(o, "word", ""), &e->word)
-		       ?: take(r, json_text(o, "from_word", ""), &e->from_word);
+	return report_take(r, json_text(o, "writer", ""), &e->writer)
+		       ?: report_take(r, json_text(o, "path", ""), &e->path)
+		       ?: report_take(r, json_text(o, "command", ""), &e->command)
+		       ?: report_take(r, json_text(o, "word", ""), &e->word)
+		       ?: report_take(r, json_text(o, "from_word", ""), &e->from_word);
 }
 
 static bool has_flag(const struct version_entry *v, const char *name)
@@ -80,10 +84,10 @@ static int take_before(
 	e->from_number = moved ? v->from_number : v->number ? v->number - 1 : 0;
 	if (!moved)
 		e->from_word = e->word;
-	return take(r, moved ? v->from_path : v->path, &e->from_path);
+	return report_take(r, moved ? v->from_path : v->path, &e->from_path);
 }
 
-static int add_version(struct report *r, const struct version_entry *v, bool undo)
+int report_add_version(struct report *r, const struct version_entry *v, bool undo)
 {
 	struct report_event e;
 	auto_buf what = {0};
@@ -92,7 +96,7 @@ static int add_version(struct report *r, const struct version_entry *v, bool und
 	/* What a file was before somebody changed it is nothing that happened (V2). */
 	if (strcmp(v->kind, "initial") == 0)
 		return 0;
-	error = begin_event(r, v->json, &e);
+	error = report_begin_event(r, v->json, &e);
 	e.kind = undo ? REPORT_UNDO : has_flag(v, "merged") ? REPORT_MERGE : REPORT_VERSION;
 	e.set = (uint64_t)json_number(v->json, "set", 0);
 	e.size = v->size;
@@ -104,8 +108,8 @@ static int add_version(struct report *r, const struct version_entry *v, bool und
 	if (buf_failed(&what))
 		error = -ENOMEM;
 	return error
-		       ?: take(r, what.data, &e.what)
-		       ?: take(r, "", &e.text) ?: take_before(r, v, &e) ?: add(r, &e);
+		       ?: report_take(r, what.data, &e.what)
+		       ?: report_take(r, "", &e.text) ?: take_before(r, v, &e) ?: report_add(r, &e);
 }
 
 static int add_versions(struct report *r, struct version_list *list, bool undo)
@@ -113,7 +117,7 @@ static int add_versions(struct report *r, struct version_list *list, bool undo)
 	int error = 0;
 
 	for (size_t i = 0; i < list->n && error == 0; i++)
-		error = add_version(r, &list->entries[i], undo);
+		error = report_add_version(r, &list->entries[i], undo);
 	return error;
 }
 
@@ -136,13 +140,46 @@ static int note_undo(struct report *r, struct json_object *set)
 	return 0;
 }
 
-static bool is_undo(const struct report *r, uint64_t set)
+bool report_is_undo(const struct report *r, uint64_t set)
 {
 	for (size_t i = 0; set && i < r->n_undos; i++) {
 		if (r->undos[i].set == set)
 			return true;
 	}
 	return false;
+}
+
+/* The sets that there are, and which of them are undos. */
+static int list_sets(struct report *r, const struct workspace *ws,
+	struct json_object **json, struct buf *failed)
+{
+	auto_buf text = {0};
+	struct json_object *sets;
+	size_t n;
+	int error;
+
+	buf_puts(failed, "sets/log.json");
+	error = workspace_json(ws, "sets/log.json", "sets", &text, json);
+	sets = error < 0 ? NULL : json_list(*json, "sets");
+	n = sets ? json_object_array_length(sets) : 0;
+	for (size_t i = 0; i < n && error == 0; i++) {
+		struct json_object *set = json_object_array_get_idx(sets, i);
+		int64_t last_seq = json_number(set, "last_seq", 0);
+		int64_t to_ms = word_time_ms(json_text(set, "to", ""));
+
+		if (to_ms >= 0 && to_ms < r->since_ms && (uint64_t)last_seq > r->after_seq)
+			r->after_seq = (uint64_t)last_seq;
+		if (json_text(set, "undo", NULL))
+			error = note_undo(r, set);
+	}
+	if (n >= SETS_MAX && error == 0 &&
+		word_time_ms(json_text(json_object_array_get_idx(sets, n - 1), "to", "")) >=
+			r->since_ms)
+		buf_printf(&r->notes,
+			"Undos are marked in the newest %zu change sets; choose a shorter "
+			"--since to see older ones.\n",
+			n);
+	return error;
 }
 
 /* Everything that one set changed. A set that was collected meanwhile is none. */
@@ -153,11 +190,11 @@ static int read_set(struct report *r, const struct workspace *ws, struct json_ob
 	long long id = (long long)json_number(set, "id", 0);
 	auto_versions list = {0};
 	auto_buf text = {0};
-	int error = undo ? note_undo(r, set) : 0;
+	int error;
 
 	buf_reset(failed);
 	buf_printf(failed, "sets/%lld.json", id);
-	if (error < 0 || buf_failed(failed))
+	if (buf_failed(failed))
 		return -ENOMEM;
 	error = workspace_read(ws, failed->data, &text);
 	if (error == -ENOENT)
@@ -170,18 +207,13 @@ static int read_set(struct report *r, const struct workspace *ws, struct json_ob
 	return add_versions(r, &list, undo);
 }
 
-static int read_sets(struct report *r, const struct workspace *ws, struct buf *failed)
+static int read_sets(struct report *r, const struct workspace *ws, struct json_object *json,
+	struct buf *failed)
 {
-	auto_json *json = NULL;
-	auto_buf text = {0};
-	struct json_object *sets;
-	size_t n;
-	int error;
+	struct json_object *sets = json_list(json, "sets");
+	size_t n = sets ? json_object_array_length(sets) : 0;
+	int error = 0;
 
-	buf_puts(failed, "sets/log.json");
-	error = workspace_json(ws, "sets/log.json", "sets", &text, &json);
-	sets = error < 0 ? NULL : json_list(json, "sets");
-	n = sets ? json_object_array_length(sets) : 0;
 	for (size_t i = 0; i < n && error == 0; i++) {
 		struct json_object *set = json_object_array_get_idx(sets, i);
 
@@ -189,19 +221,15 @@ static int read_sets(struct report *r, const struct workspace *ws, struct buf *f
 			word_time_ms(json_text(set, "from", "")) <= r->until_ms)
 			error = read_set(r, ws, set, failed);
 	}
-	if (n >= 2000 && error == 0 &&
-		word_time_ms(json_text(json_object_array_get_idx(sets, n - 1), "to", "")) >=
-			r->since_ms)
-		buf_printf(&r->notes,
-			"Only the newest %zu change sets are listed; choose "
-			"a shorter --since.\n",
-			n);
+	if (n >= SETS_MAX && error == 0)
+		buf_printf(&r->notes, "Only the newest %zu change sets are listed.\n", n);
 	return error;
 }
 
 /* ---- the other tables ---- */
 
-static int add_event(struct report *r, struct json_object *o, uint64_t oldest_refusal)
+/* oldest_refusal: of those that are told of by themselves. */
+int report_add_event(struct report *r, struct json_object *o, uint64_t oldest_refusal)
 {
 	const char *kind = json_text(o, "kind", "");
 	bool incident = strcmp(kind, "incident") == 0;
@@ -216,20 +244,20 @@ static int add_event(struct report *r, struct json_object *o, uint64_t oldest_re
 	if (incident && oldest_refusal &&
 		(uint64_t)json_number(o, "number", 0) >= oldest_refusal)
 		return 0;
-	error = begin_event(r, o, &e);
+	error = report_begin_event(r, o, &e);
 	e.kind = incident ? REPORT_REFUSAL : REPORT_EVENT;
 	e.seq = 0;
 	if (incident) {
 		e.refusals = (uint32_t)json_number(o, "refusals", 1);
 		if (!error && files && json_object_array_length(files))
-			error = take(r,
+			error = report_take(r,
 				json_object_get_string(json_object_array_get_idx(files, 0)),
 				&e.path);
 	}
 	return error
-		       ?: take(r, kind, &e.what)
-		       ?: take(r, json_text(o, "text", ""), &e.text)
-		       ?: take(r, "", &e.from_path) ?: add(r, &e);
+		       ?: report_take(r, kind, &e.what)
+		       ?: report_take(r, json_text(o, "text", ""), &e.text)
+		       ?: report_take(r, "", &e.from_path) ?: report_add(r, &e);
 }
 
 /* The newest versions, whether of a set or of none (external), and the news. */
@@ -248,7 +276,7 @@ static int read_log(struct report *r, const struct workspace *ws, uint64_t oldes
 		const struct version_entry *v = &list.entries[i];
 		uint64_t set = (uint64_t)json_number(v->json, "set", 0);
 
-		error = add_version(r, v, is_undo(r, set));
+		error = report_add_version(r, v, report_is_undo(r, set));
 	}
 	if (list.n >= 200 && word_time_ms(list.entries[list.n - 1].time) > r->since_ms)
 		buf_puts(&r->notes,
@@ -256,7 +284,8 @@ static int read_log(struct report *r, const struct workspace *ws, uint64_t oldes
 			"is among the newest 200 versions.\n");
 	events = error < 0 ? NULL : json_list(list.json, "events");
 	for (size_t i = 0; events && i < json_object_array_length(events) && !error; i++)
-		error = add_event(r, json_object_array_get_idx(events, i), oldest_refusal);
+		error = report_add_event(
+			r, json_object_array_get_idx(events, i), oldest_refusal);
 	return error;
 }
 
@@ -265,7 +294,7 @@ static int add_refusal(struct report *r, struct json_object *o, bool conflict)
 	struct json_object *resolved = NULL;
 	struct report_event e;
 	auto_buf what = {0};
-	int error = begin_event(r, o, &e);
+	int error = report_begin_event(r, o, &e);
 
 	json_object_object_get_ex(o, "resolved", &resolved);
 	e.kind = conflict ? REPORT_CONFLICT : REPORT_REFUSAL;
@@ -276,9 +305,38 @@ static int add_refusal(struct report *r, struct json_object *o, bool conflict)
 	if (buf_failed(&what))
 		error = -ENOMEM;
 	return error
-		       ?: take(r, what.data, &e.what)
-		       ?: take(r, json_text(o, "text", ""), &e.text)
-		       ?: take(r, "", &e.from_path) ?: add(r, &e);
+		       ?: report_take(r, what.data, &e.what)
+		       ?: report_take(r, json_text(o, "text", ""), &e.text)
+		       ?: report_take(r, "", &e.from_path) ?: report_add(r, &e);
+}
+
+static int compare_ids(const void *a, const void *b)
+{
+	const uint64_t *x = a, *y = b;
+
+	return (*x > *y) - (*x < *y);
+}
+
+void report_ids_add(struct buf *ids, uint64_t id)
+{
+	buf_append(ids, (const char *)&id, sizeof(id));
+}
+
+int report_ids_sort(struct buf *ids)
+{
+	if (buf_failed(ids))
+		return -ENOMEM;
+	if (ids->len)
+		qsort(ids->data, ids->len / sizeof(uint64_t), sizeof(uint64_t),
+			compare_ids);
+	return 0;
+}
+
+bool report_ids_have(const struct buf *ids, uint64_t id)
+{
+	size_t n = ids->len / sizeof(id);
+
+	return n && bsearch(&id, ids->data, n, sizeof(id), compare_ids);
 }
 
 static bool is_among(struct json_object *rows, int64_t id)
@@ -312,8 +370,12 @@ static int read_refusals(
 	for (int k = 0; k < 2; k++) {
 		kept[k] = json_list(conflicts, lists[k]);
 		for (size_t i = 0;
-			kept[k] && !error && i < json_object_array_length(kept[k]); i++)
-			error = add_refusal(r, json_object_array_get_idx(kept[k], i), true);
+			kept[k] && !error && i < json_object_array_length(kept[k]); i++) {
+			struct json_object *o = json_object_array_get_idx(kept[k], i);
+
+			report_ids_add(&r->told, (uint64_t)json_number(o, "id", 0));
+			error = add_refusal(r, o, true);
+		}
 	}
 	rows = json_list(refusals, "refusals");
 	for (size_t i = 0; rows && !error && i < json_object_array_length(rows); i++) {
@@ -321,12 +383,11 @@ static int read_refusals(
 		int64_t id = json_number(o, "id", 0);
 
 		*oldest = *oldest && *oldest < (uint64_t)id ? *oldest : (uint64_t)id;
+		report_ids_add(&r->told, (uint64_t)json_number(o, "id", 0));
 		if (!is_among(kept[0], id) && !is_among(kept[1], id))
 			error = add_refusal(r, o, false);
 	}
-	if (rows && json_object_array_length(rows) >= 200)
-		buf_puts(&r->notes, "Of refusals the newest 200 one by one; of older ones "
-				    "those that met several files at once.\n");
+	error = error ?: report_ids_sort(&r->told);
 	return error;
 }
 
@@ -360,13 +421,31 @@ static void put_in_order(struct report *r)
 	r->n = kept;
 }
 
+/* Without the stream: what the tables hold. */
+static int read_tables(struct report *r, const struct workspace *ws,
+	struct json_object *sets, uint64_t oldest_refusal, struct buf *failed)
+{
+	int error = read_sets(r, ws, sets, failed);
+
+	error = error ?: read_log(r, ws, oldest_refusal, failed);
+	if (oldest_refusal > 1)
+		buf_puts(&r->notes, "Of refusals the newest 200 one by one; of older ones "
+				    "those that met several files at once.\n");
+	return error;
+}
+
 int report_collect(struct report *report, const struct workspace *ws, struct buf *failed)
 {
+	auto_json *sets = NULL;
 	uint64_t oldest_refusal;
-	int error = read_sets(report, ws, failed);
+	int error = list_sets(report, ws, &sets, failed);
 
 	error = error ?: read_refusals(report, ws, &oldest_refusal, failed);
-	error = error ?: read_log(report, ws, oldest_refusal, failed);
+	if (error == 0) {
+		error = report_read_feed(report, ws, failed);
+		if (error == -EOPNOTSUPP || error == -ENOENT)
+			error = read_tables(report, ws, sets, oldest_refusal, failed);
+	}
 	if (error < 0)
 		return error;
 	put_in_order(report);

@@ -1,9 +1,11 @@
 /*
  * report_data.h - what happened in a span of time, out of the tables of .stomp/.
  *
- * Versions come from the change sets (sets/ID.json) and log.json, refusals from
- * refusals.json and, where that has let go of them, from the incidents of log.json;
- * conflicts from conflicts.json. What the tables cut off is said in notes.
+ * Everything since a time comes from the stream events/, whole, however much it is; what
+ * more there is to tell of the newest refusals and of conflicts from refusals.json and
+ * conflicts.json. Where the stream cannot be opened (over io_uring) versions come from the
+ * change sets (sets/ID.json) and log.json, older refusals from the incidents there, and
+ * what the tables cut off is said in notes.
  */
 #ifndef STOMP_CLI_REPORT_DATA_H
 #define STOMP_CLI_REPORT_DATA_H
@@ -52,7 +54,9 @@ struct report {
 	size_t n, room;
 	struct report_undo *undos;
 	size_t n_undos;
-	struct buf notes; /* a line each: what is not in it, and why */
+	struct buf told;    /* numbers of refusals that the tables told of */
+	uint64_t after_seq; /* what is up to there was before the span */
+	struct buf notes;   /* a line each: what is not in it, and why */
 };
 
 #define auto_report __attribute__((cleanup(report_done))) struct report

@@ -6,7 +6,7 @@
 
 #include "cli/cli.h"
 
-static void parse_entry(struct version_entry *v, struct json_object *o)
+void version_parse(struct version_entry *v, struct json_object *o)
 {
 	*v = (struct version_entry){
 		.seq = (uint64_t)json_number(o, "seq", 0),
@@ -42,7 +42,7 @@ static int parse_rows(struct version_list *list)
 	if (!list->entries)
 		return -ENOMEM;
 	for (size_t i = 0; i < list->n; i++)
-		parse_entry(&list->entries[i], json_object_array_get_idx(rows, i));
+		version_parse(&list->entries[i], json_object_array_get_idx(rows, i));
 	return 0;
 }
 

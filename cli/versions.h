@@ -32,6 +32,9 @@ struct version_list {
 
 #define auto_versions __attribute__((cleanup(versions_done))) struct version_list
 
+/* One of them; it borrows from o. */
+void version_parse(struct version_entry *v, struct json_object *o);
+
 /* -EBADMSG where the text is no log of schema stompfs/log/…. */
 must_check int versions_parse(struct version_list *list, const char *text);
 void versions_done(struct version_list *list);

@@ -289,7 +289,7 @@ function whatIs(i) {
 	case VERSION: return what;
 	case MERGE: return what.includes("merged") ? what : what + " merged";
 	case UNDO: return "undo (" + what + ")";
-	case REFUSAL: return many > 1 ? many + " refusals" : "refused: " + what;
+	case REFUSAL: return many > 1 ? many + " refusals" : what ? "refused: " + what : "refused";
 	case CONFLICT: return "conflict: " + what + (e.resolved[i] ? " (resolved)" : "");
 	}
 	return what;

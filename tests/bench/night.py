@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """A night of small edits: what the history of it takes, and how quickly it is collected.
 
-usage: night.py BUILD CORPUS [--edits N] [--files N] [--style rewrite|inplace] [--keep N]
+usage: night.py BUILD CORPUS [--edits N] [--files N] [--style rewrite|rename|inplace] [--keep N]
 
 Takes FILES sources (*.c, *.h, *.py, *.md below CORPUS), mounts a folder with them, makes
 EDITS edits of one to three lines at random places (seeded), each a save: by writing the
-whole file anew, as editors and agents do, or by writing what differs. Then the same history
+whole file anew, as editors and agents do, by a temporary file that is renamed over it, or by
+writing what differs. Then the same history
 as loose copies, as git packs it, and as one zstd stream; then `stomp gc` under keep=KEEP.
 """
 
@@ -48,6 +49,11 @@ def edit(rng, text):
 def save(path, old, new, style):
     if style == "rewrite":
         path.write_bytes(new)
+        return
+    if style == "rename":
+        beside = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
+        beside.write_bytes(new)
+        os.rename(beside, path)
         return
     common = len(os.path.commonprefix([old, new]))
     with open(path, "r+b", buffering=0) as f:
@@ -102,6 +108,23 @@ def zstd_bytes(history):
     return total
 
 
+def cpu_s(pid):
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def read_s(root, names):
+    """The median of reading one version in the middle of a file's history."""
+    times = []
+    for name in names:
+        folder = root / ".stomp/history" / name
+        numbers = sorted(int(n) for n in os.listdir(folder) if n.isdigit())
+        began = time.monotonic()
+        (folder / str(numbers[len(numbers) // 2])).read_bytes()
+        times.append(time.monotonic() - began)
+    return sorted(times)[len(times) // 2]
+
+
 def collect(stomp, root, keep):
     (root / ".stomp-policy").write_text(f"* keep={keep}\n")
     deadline = time.monotonic() + 10
@@ -119,7 +142,7 @@ def main():
     parser.add_argument("corpus")
     parser.add_argument("--edits", type=int, default=20_000)
     parser.add_argument("--files", type=int, default=200)
-    parser.add_argument("--style", choices=["rewrite", "inplace"], default="rewrite")
+    parser.add_argument("--style", choices=["rewrite", "rename", "inplace"], default="rewrite")
     parser.add_argument("--keep", type=int, default=10)
     o = parser.parse_args()
     rng, history, texts = random.Random(2), [], {}
@@ -147,6 +170,8 @@ def main():
                 ctl.write(b"checkpoint")
             status = json.loads((root / ".stomp/status.json").read_text())
             used = status["used_bytes"]
+            cpu = cpu_s(status["pid"])
+            old = read_s(root, list(texts))
             sums, gc_s = collect(stomp, root, o.keep)
             after = json.loads((root / ".stomp/status.json").read_text())["used_bytes"]
         finally:
@@ -155,7 +180,7 @@ def main():
                 if not (root / ".stomp/journal.db-wal").exists():
                     break
                 time.sleep(0.05)
-        n = status["versions"]
+        n = o.edits + len(texts)  # of a save by rename the temporary file's are its own
         raw = sum(len(data) for _, data in history)
         rows = [
             ("history in use", used),
@@ -164,7 +189,10 @@ def main():
             ("git, packed", git_bytes(str(Path(scratch, "git")), history)),
             ("one zstd stream", zstd_bytes(history)),
         ]
-        print(f"{o.edits} edits ({o.style}) of {len(texts)} files: {took:.1f} s, {n} versions")
+        print(
+            f"{o.edits} edits ({o.style}) of {len(texts)} files: {took:.1f} s, {n} versions; "
+            f"daemon {1e6 * cpu / n:.0f} us CPU a version, reading an old one {1000 * old:.2f} ms"
+        )
         for what, size in rows:
             print(f"{what:16} {size:>12} bytes {size / n:>9.0f} a version")
         print(

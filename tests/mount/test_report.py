@@ -4,6 +4,7 @@ import json
 import random
 import re
 import subprocess
+import time
 
 import pytest
 
@@ -136,14 +137,62 @@ def test_a_file_that_is_there_is_replaced_by_force_alone(night, tmp_path):
     assert (elsewhere / "stomp-report.html").read_text().startswith("<!DOCTYPE html>")
 
 
+def test_a_long_night_is_whole(unmounted, writer):
+    """More refusals and versions than the tables hold, conflicts, and a folder's new name."""
+    refused, saved = 260, 230
+    (unmounted / "f").write_text("of nobody\n")
+    unmounted.mount()
+    alice, bob = writer("alice"), writer("bob")
+    bob.readfile("f")
+    unmounted.settle()
+    alice.writefile("f", b"one\n")
+    unmounted.ctl("checkpoint")
+    for _ in range(refused):
+        assert bob.errno("writefile", "f", b"stale\n") == "ESTALE"
+    assert bob.errno("save_by_rename", "f", b"kept\n") == "ESTALE"
+    for i in range(saved):
+        alice.writefile("g", b"%d\n" % i)
+    alice.mkdir("d")
+    alice.writefile("d/x", b"1\n")
+    alice.rename("d", "e")
+    unmounted.ctl("checkpoint")
+    assert len(unmounted.json("refusals")["refusals"]) == 200
+    data = data_of(stomp(unmounted.path, "report", "-o", "-").stdout.decode())
+    rows = data["rows"]
+    told = {r["number"]: r for r in rows if r["kind"] in (REFUSAL, CONFLICT)}
+    assert len(told) == sum(r["kind"] in (REFUSAL, CONFLICT) for r in rows), "each once"
+    assert len(told) >= refused + 1
+    assert {r["writer"] for r in told.values()} == {"bob"}
+    assert all(r["text"].startswith("f: ") for r in told.values()), told
+    kept = {c["id"] for c in unmounted.json("conflicts")["conflicts"]}
+    assert {n for n, r in told.items() if r["kind"] == CONFLICT} == kept
+    numbers = [r["number"] for r in rows if r["kind"] == VERSION and r["path"] == "g"]
+    assert numbers == list(range(1, saved + 1))
+    assert [r["path"] for r in rows if r["what"] == "rename"] == ["e"]
+    assert data["notes"] == ""
+
+    # From the middle of it on: no more, no less.
+    middle = rows[len(rows) // 2]["time"]
+    since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(middle // 1000 + 1))
+    later = data_of(stomp(unmounted.path, "report", "-s", since, "-o", "-").stdout.decode())
+    first = (middle // 1000 + 1) * 1000
+    assert [r["number"] for r in later["rows"]] == [
+        r["number"] for r in rows if r["time"] >= first]
+
+
 # ---------------------------------------------------------------- in a browser
 
 
-def lay(root, n):
-    """A .stomp folder as of a mount where 12 writers made n versions, and were refused."""
+def lay(root, n, stream):
+    """A .stomp folder as of a mount where 12 writers made n versions, and were refused.
+
+    stream: as it is where events/ can be opened. Then there are 1 + n // 10 refusals, of which
+    the tables hold 199. Returns how many of each kind a report has to have.
+    """
     random.seed(n)
     stomp_folder = root / ".stomp"
     (stomp_folder / "sets").mkdir(parents=True)
+    rows = []
 
     def table(name, schema, **content):
         text = json.dumps({"schema": f"stompfs/{schema}/1", **content})
@@ -166,18 +215,43 @@ def lay(root, n):
             "size": 100, "content": "0" * 32, "set": number, "command": f"cc -c {i % 50}",
             "flags": ["merged"] if i % 97 == 0 else [],
         } for i in span]
-        table(f"sets/{number}", "log", versions=versions)
+        if not stream:
+            table(f"sets/{number}", "log", versions=versions)
+        rows += [{**v, "what": "version"} for v in versions]
         newest = (newest + versions)[-200:]
         sets.append(one)
     table("sets/log", "sets", sets=sets)
     table("status", "status", version="0", mountpoint=str(root), pid=1, health="ok")
     table("log", "log", versions=newest[::-1], events=[])
-    refusals = [{"id": i + 1, "time": when(i * n // 200), "path": f"src/part{i % 7}/file1.c",
-                 "asked": "open", "reason": "stale", "writer": f"agent-{i % 5}", "text": "no"}
-                for i in range(199)]
-    table("refusals", "refusals", refusals=refusals)
-    table("conflicts", "conflicts", conflicts=refusals[::10], resolved=[])
-    return n + len(refusals)
+    many = 1 + n // 10 if stream else 199
+    refusals = [{"id": i + 1, "time": when(i * n // (many + 1)),
+                 "path": f"src/part{i % 7}/file1.c", "asked": "open", "reason": "stale",
+                 "writer": f"agent-{i % 5}", "text": "no"} for i in range(many)]
+    kept = refusals[-199::10]
+    settled = refusals[: max(0, many - 199) : 5]  # so long ago that no table has them
+    table("refusals", "refusals", refusals=refusals[-199:])
+    table("conflicts", "conflicts", conflicts=kept, resolved=[])
+    if stream:
+        rows += [{"seq": n + 2 * r["id"], "time": r["time"], "kind": "refuse",
+                  "path": r["path"], "writer": r["writer"], "number": r["id"], "text": "no",
+                  "what": "event"} for r in refusals]
+        rows += [{"seq": n + 2 * r["id"] + 1, "time": r["time"], "kind": "resolve",
+                  "path": r["path"], "writer": "agent-1", "number": r["id"],
+                  "text": "theirs", "what": "event"} for r in settled]
+        rows.sort(key=lambda row: row["time"])
+        (stomp_folder / "events").mkdir()
+        (stomp_folder / "events/0.json").write_text(
+            "".join(json.dumps({**row, "cursor": "0-0-0"}) + "\n" for row in rows))
+    else:
+        settled = []
+    merged = sum(1 for i in range(n) if i % 97 == 0)
+    undone = sum(1 for i in range(n) if (i // per_set + 1) % 17 == 1)
+    both = sum(1 for i in range(n) if i % 97 == 0 and (i // per_set + 1) % 17 == 1)
+    return {
+        VERSION: n - merged - undone + both, MERGE: merged - both, UNDO: undone,
+        REFUSAL: many - len(kept) - len(settled), CONFLICT: len(kept) + len(settled),
+        EVENT: len(settled),
+    }
 
 
 @pytest.fixture
@@ -245,18 +319,23 @@ def test_hover_and_click_tell_of_an_event(night, tmp_path, browser):
 
 
 @in_browser
-@pytest.mark.parametrize("n", [1000, 100000])
-def test_many_events_are_drawn_in_light_and_dark(tmp_path, browser, n):
+@pytest.mark.parametrize(
+    "n,stream", [(1000, True), (100000, True), (1000, False)],
+    ids=["1000", "100000", "1000-from-tables"])
+def test_many_events_are_drawn_in_light_and_dark(tmp_path, browser, n, stream):
     root = tmp_path / "laid"
-    total = lay(root, n)
+    counts = lay(root, n, stream)
     page = tmp_path / "page.html"
     stomp(root, "report", "-o", str(page))
+    kinds = [row["kind"] for row in data_of(page.read_text())["rows"]]
+    assert {kind: kinds.count(kind) for kind in KINDS} == counts, "all of it, whatever n is"
+    total = sum(counts.values())
     browser.prefer("light")
     open_page(browser, page)
     assert browser.run("return __report.events") == total
     assert len(browser.run("return __report.lanes")) == 12
-    notes = browser.run("return document.getElementById('notes').innerText")
-    assert "newest 200 versions" in notes, "it says what the tables do not hold any more"
+    notes = browser.run("return document.getElementById('notes').textContent")
+    assert ("newest 200 versions" in notes) is not stream, "it says what the tables do not hold"
     assert 100 < browser.run("return __report.bins()") < 5000, "marks are put together"
     assert min(back_colour(browser)) > 230
     browser.screenshot(tmp_path / "light.png")

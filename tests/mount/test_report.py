@@ -171,13 +171,14 @@ def test_a_long_night_is_whole(unmounted, writer):
     assert [r["path"] for r in rows if r["what"] == "rename"] == ["e"]
     assert data["notes"] == ""
 
-    # From the middle of it on: no more, no less.
+    # From the middle of it on: no more, no less. (A time stands for the end of what it names.)
     middle = rows[len(rows) // 2]["time"]
-    since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(middle // 1000 + 1))
+    day = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(middle // 1000))
+    since = f"{day}.{middle % 1000:03}Z"
     later = data_of(stomp(unmounted.path, "report", "-s", since, "-o", "-").stdout.decode())
-    first = (middle // 1000 + 1) * 1000
-    assert [r["number"] for r in later["rows"]] == [
-        r["number"] for r in rows if r["time"] >= first]
+    assert later["since"] in (middle, middle + 1)
+    wanted = [r["number"] for r in rows if r["time"] >= later["since"]]
+    assert wanted and [r["number"] for r in later["rows"]] == wanted
 
 
 # ---------------------------------------------------------------- in a browser

@@ -22,17 +22,18 @@ static const struct option_spec options[] = {
 static const struct command_spec spec = {
 	.name = "top",
 	.usage = "[DIR] [--interval SPAN] [--once]",
-	.about = "A live screen of the workspace that holds DIR (default: the current "
-		 "folder):\n"
-		 "who writes, who holds what for how long, who waits, what was refused, "
-		 "the\n"
-		 "newest changes. Keys: j/k or arrows select, Tab changes the pane, b "
-		 "breaks\n"
-		 "the selected lease, d shows what the selected version changed, u undoes "
-		 "its\n"
-		 "change set, w says why things were refused, ? help, q quit. Where the "
-		 "input\n"
-		 "or the output is no terminal: --once.",
+	.about =
+		"A live screen of the workspace that holds DIR (default: the current "
+		"folder):\n"
+		"who writes, who holds what for how long, who waits, what was refused, "
+		"the\n"
+		"newest change sets and changes. Keys: j/k or arrows select, Tab changes\n"
+		"the pane, b breaks the selected lease, d shows what the selected version\n"
+		"changed, u undoes the selected change set (or that of the version), w "
+		"says\n"
+		"why things were refused, ? help, q quit. Where the input or the output is "
+		"no\n"
+		"terminal: --once.",
 	.example = "  stomp top\n"
 		   "  stomp top --once | head -3     # rates and counts, for a script",
 	.options = options,

@@ -23,6 +23,10 @@ static const struct text_column refused_columns[] = {{"TIME", false, false, COLO
 	{"WRITER", false, false, COLOUR_CYAN}, {"ASKED", false, false, COLOUR_NONE},
 	{"WHY", false, false, COLOUR_RED}, {"BY", false, false, COLOUR_CYAN},
 	{"KEPT AS", false, false, COLOUR_YELLOW}, {"FILE", false, true, COLOUR_NONE}};
+static const struct text_column set_columns[] = {{"SET", true, false, COLOUR_NONE},
+	{"WRITER", false, false, COLOUR_CYAN}, {"LAST", false, false, COLOUR_DIM},
+	{"FILES", true, false, COLOUR_NONE}, {"CHANGES", true, false, COLOUR_NONE},
+	{"WHAT", false, true, COLOUR_NONE}};
 static const struct text_column event_columns[] = {{"TIME", false, false, COLOUR_DIM},
 	{"WRITER", false, false, COLOUR_CYAN}, {"WHAT", false, false, COLOUR_NONE},
 	{"SET", true, false, COLOUR_NONE}, {"N", true, false, COLOUR_NONE},
@@ -37,6 +41,7 @@ static const struct {
 	[TOP_LEASES] = {"leases", lease_columns, ARRAY_SIZE(lease_columns)},
 	[TOP_REFUSED] = {"refusals and conflicts", refused_columns,
 		ARRAY_SIZE(refused_columns)},
+	[TOP_SETS] = {"change sets", set_columns, ARRAY_SIZE(set_columns)},
 	[TOP_EVENTS] = {"newest events", event_columns, ARRAY_SIZE(event_columns)},
 };
 
@@ -97,11 +102,11 @@ static char *span_text(int64_t ms)
 	return buf_take(&text, NULL);
 }
 
-static char *time_text(struct json_object *o)
+static char *time_text(struct json_object *o, const char *key)
 {
 	auto_buf text = {0};
 
-	version_when(&text, json_text(o, "time", ""));
+	version_when(&text, json_text(o, key, ""));
 	return text.len ? buf_take(&text, NULL) : strdup("-");
 }
 
@@ -224,7 +229,7 @@ static bool add_refused(struct top_pane *p, struct json_object *o, bool conflict
 	if (conflict)
 		buf_printf(&kept, "conflict %lld", (long long)json_number(o, "id", 0));
 	row->path = path_bytes(o);
-	row->cells[0] = time_text(o);
+	row->cells[0] = time_text(o, "time");
 	row->cells[1] = strdup(json_text(o, "writer", "?"));
 	row->cells[2] = strdup(json_text(o, "asked", "?"));
 	row->cells[3] = strdup(json_text(o, "reason", "?"));
@@ -281,6 +286,41 @@ static bool add_all_refused(
 	return true;
 }
 
+/* ---- change sets ---- */
+
+/* An undo says so; of others the command it began with. */
+static char *set_text(struct json_object *o)
+{
+	struct json_object *commands = json_list(o, "commands");
+	const char *undo = json_text(o, "undo", NULL), *first = NULL;
+	auto_buf text = {0};
+
+	if (commands && json_object_array_length(commands))
+		first = json_object_get_string(json_object_array_get_idx(commands, 0));
+	if (undo)
+		buf_printf(&text, "undo of %s (%s)", json_text(o, "what", "?"), undo);
+	else
+		buf_puts(&text, first ?: "-");
+	return buf_take(&text, NULL);
+}
+
+static bool add_set(struct top_pane *p, struct json_object *o)
+{
+	struct top_row *row = row_add(p);
+
+	if (!row)
+		return false;
+	row->set = json_number(o, "id", 0);
+	row->cells[0] = number_text(row->set);
+	row->cells[1] = strdup(json_text(o, "writer", "?"));
+	row->cells[2] = time_text(o, "to");
+	row->cells[3] = number_text(json_number(o, "files", 0));
+	row->cells[4] = number_text(json_number(o, "changes", 0));
+	row->cells[5] = set_text(o);
+	row->key = number_text(row->set);
+	return row_whole(TOP_SETS, row);
+}
+
 /* ---- versions and events ---- */
 
 static void put_kind(struct buf *out, struct json_object *o)
@@ -308,7 +348,7 @@ static bool add_event(struct top_pane *p, struct json_object *o, bool version)
 		row->number = json_number(o, "number", 0);
 		row->set = json_number(o, "set", 0);
 	}
-	row->cells[0] = time_text(o);
+	row->cells[0] = time_text(o, "time");
 	row->cells[1] = strdup(json_text(o, "writer", "-"));
 	row->cells[2] = buf_take(&kind, NULL);
 	row->cells[3] = count_text(row->set);
@@ -409,6 +449,12 @@ static bool fill(struct top_view *v, struct json_object *answer)
 	if (!add_all_refused(
 		    &v->panes[TOP_REFUSED], json_list(table, "conflicts"), refusals))
 		return false;
+	json_object_object_get_ex(answer, "sets", &table);
+	list = json_list(table, "sets");
+	for (size_t i = 0; list && i < json_object_array_length(list); i++) {
+		if (!add_set(&v->panes[TOP_SETS], json_object_array_get_idx(list, i)))
+			return false;
+	}
 	json_object_object_get_ex(answer, "log", &table);
 	v->changes_s = rate_of(json_list(table, "versions"), now,
 		list_is_cut(json_list(table, "versions")));

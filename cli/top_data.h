@@ -1,5 +1,5 @@
 /*
- * top_data.h - what `stomp top` shows: the daemon's tables as four panes of rows.
+ * top_data.h - what `stomp top` shows: the daemon's tables as five panes of rows.
  *
  * A view is made of one answer (top_fetch.h) and owns all its texts; paths are as
  * the daemon spells them, cells may hold control bytes (whoever shows them escapes
@@ -11,14 +11,14 @@
 #include "cli/json.h"
 #include "cli/table.h"
 
-enum top_pane_id { TOP_WRITERS, TOP_LEASES, TOP_REFUSED, TOP_EVENTS, TOP_PANES };
+enum top_pane_id { TOP_WRITERS, TOP_LEASES, TOP_REFUSED, TOP_SETS, TOP_EVENTS, TOP_PANES };
 
 struct top_row {
 	char *cells[TEXT_TABLE_MAX];
 	char *key;	/* the same row in the next view has the same */
 	char *path;	/* bytes as in the tree; NULL: none */
 	int64_t number; /* of a version; 0: this is none */
-	int64_t set;	/* its change set; 0: none */
+	int64_t set;	/* its change set, or the set it is; 0: none */
 };
 
 struct top_pane {

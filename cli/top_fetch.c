@@ -21,6 +21,7 @@ static const struct {
 	{"leases", "leases.json", "leases"},
 	{"refusals", "refusals.json", "refusals"},
 	{"conflicts", "conflicts.json", "conflicts"},
+	{"sets", "sets/new.json", "sets"},
 	{"log", "log.json", "log"},
 };
 

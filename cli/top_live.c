@@ -181,14 +181,16 @@ static void show_diff(struct live *l)
 
 static void ask_undo(struct live *l)
 {
-	const struct top_row *row = top_screen_selected(&l->screen, &l->view, TOP_EVENTS);
+	enum top_pane_id pane = l->screen.focus == TOP_SETS ? TOP_SETS : TOP_EVENTS;
+	const struct top_row *row = top_screen_selected(&l->screen, &l->view, pane);
 	const char *words[] = {"undo", NULL, "--dry-run", NULL};
 	char set[24];
 	int r;
 
-	if (l->screen.focus != TOP_EVENTS || !row || !row->set) {
-		top_screen_say(&l->screen, "u undoes the change set of a version: select "
-					   "one among the events (Tab)");
+	if (l->screen.focus != pane || !row || !row->set) {
+		top_screen_say(&l->screen,
+			"u undoes a change set: select one, or a version "
+			"among the events (Tab)");
 		return;
 	}
 	l->set = row->set;

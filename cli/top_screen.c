@@ -15,7 +15,7 @@ static const char *const help_lines[] = {
 	"Tab, Shift-Tab   the next pane, the one before",
 	"b                break the selected lease (asks)",
 	"d                what the selected version changed",
-	"u                undo the change set of the selected version",
+	"u                undo the selected change set, or that of a version",
 	"                 (shows what it would do, then asks)",
 	"w                everybody's refusals, and why",
 	"?                this, and back",
@@ -285,8 +285,8 @@ static void draw_pane(struct top_screen *s, const struct top_view *v, enum top_p
 static void share_out(
 	const struct top_screen *s, const struct top_view *v, int room, int *heights)
 {
-	int want[TOP_PANES],
-		order[] = {s->focus, TOP_EVENTS, TOP_REFUSED, TOP_LEASES, TOP_WRITERS};
+	int want[TOP_PANES], order[] = {s->focus, TOP_EVENTS, TOP_SETS, TOP_REFUSED,
+				     TOP_LEASES, TOP_WRITERS};
 	int share = room / TOP_PANES, left = room;
 
 	for (int i = 0; i < TOP_PANES; i++) {

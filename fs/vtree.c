@@ -76,6 +76,8 @@ vrender_fn *vtree_renderer(const struct vnode *node)
 		return vdoc_sets;
 	case V_SETS_LOG_JSON:
 		return vdoc_sets_json;
+	case V_SETS_NEW_JSON:
+		return vdoc_sets_new_json;
 	case V_SET:
 		return vdoc_set;
 	case V_SET_JSON:

@@ -70,6 +70,7 @@ enum vkind {
 	V_SETS,
 	V_SETS_LOG,
 	V_SETS_LOG_JSON,
+	V_SETS_NEW_JSON,
 	V_SET, /* number: id of the change set; the same below */
 	V_SET_JSON,
 	V_EVENTS,
@@ -289,8 +290,8 @@ vrender_fn vdoc_readme, vdoc_status, vdoc_status_json, vdoc_me, vdoc_me_json, vd
 	vdoc_why_json, vdoc_writers, vdoc_writers_json, vdoc_leases, vdoc_leases_json,
 	vdoc_log, vdoc_log_json, vdoc_refusals_json, vdoc_policy, vdoc_metrics,
 	vdoc_versions, vdoc_versions_json, vdoc_conflict_info, vdoc_conflict_info_json,
-	vdoc_conflicts_json, vdoc_conflicts_ndjson, vdoc_sets, vdoc_sets_json, vdoc_set,
-	vdoc_set_json;
+	vdoc_conflicts_json, vdoc_conflicts_ndjson, vdoc_sets, vdoc_sets_json,
+	vdoc_sets_new_json, vdoc_set, vdoc_set_json;
 
 /* Folders that were renamed: what lay below them has another name now. */
 struct vmoves {

@@ -14,7 +14,7 @@
  * and everything that the process which wrote the first line changes in between is in it.
  */
 
-enum { SET_COMMANDS_MAX = 20, SETS_LISTED = 200, SETS_IN_JSON = 2000 };
+enum { SET_COMMANDS_MAX = 20, SETS_LISTED = 200, SETS_IN_JSON = 2000, SETS_NEW = 30 };
 
 /* A row of vmoves. */
 struct move {
@@ -58,6 +58,10 @@ int sets_resolve(struct workspace *ws, const char *name, struct vspec *out)
 
 	if (!strncmp(name, "log", 3))
 		return resolve_log(name + 3, out);
+	if (!strcmp(name, "new.json")) {
+		out->kind = V_SETS_NEW_JSON;
+		return 0;
+	}
 	if (!read_number(&name, &out->number))
 		return -ENOENT;
 	if (*name == '-' && (name++, !read_number(&name, &before)))
@@ -105,7 +109,8 @@ int sets_list(struct workspace *ws, vlist_fn *add, void *ctx)
 	struct names names = {add, ctx};
 
 	if (!add(ctx, "log", 3, V_SETS_LOG, 0) ||
-		!add(ctx, "log.json", 8, V_SETS_LOG_JSON, 0))
+		!add(ctx, "log.json", 8, V_SETS_LOG_JSON, 0) ||
+		!add(ctx, "new.json", 8, V_SETS_NEW_JSON, 0))
 		return 0;
 	return journal_sets(ws->journal, 0, NULL, SETS_LISTED, list_set, &names);
 }
@@ -194,7 +199,7 @@ static int put_set_row(const struct change_set *set, void *ctx)
 	return 0;
 }
 
-void vdoc_sets_json(const struct vreader *reader, struct buf *out)
+static void put_sets(const struct vreader *reader, struct buf *out, uint64_t limit)
 {
 	struct rendering r = {.ws = reader->ws, .out = out};
 	int e;
@@ -202,11 +207,21 @@ void vdoc_sets_json(const struct vreader *reader, struct buf *out)
 	buf_puts(out, "{\"schema\":\"stompfs/sets/1\"");
 	json_rows_begin(&r.rows, out, "sets");
 	e = journal_sets_before(reader->ws->journal, reader->node->number ?: UINT64_MAX,
-		SETS_IN_JSON + 1, put_set_row, &r);
+		limit, put_set_row, &r);
 	json_rows_end(&r.rows);
 	if (e < 0)
 		json_string(out, "error", strerrordesc_np(-e));
 	buf_puts(out, "}\n");
+}
+
+void vdoc_sets_json(const struct vreader *reader, struct buf *out)
+{
+	put_sets(reader, out, SETS_IN_JSON + 1);
+}
+
+void vdoc_sets_new_json(const struct vreader *reader, struct buf *out)
+{
+	put_sets(reader, out, SETS_NEW);
 }
 
 static int add_command_text(const char *command, uint64_t n_changes, void *ctx)

@@ -55,7 +55,7 @@ def pane(text, title):
 
 
 def focus(terminal, title):
-    for _ in range(4):
+    for _ in range(5):
         if f"> {title}" in terminal.text():
             return
         before = re.search(r"^> .*", terminal.text(), re.M).group()
@@ -80,6 +80,13 @@ def test_once(workspace, busy):
     refused = pane(text, "refusals and conflicts")
     assert len(refused) == 1 and "bob" in refused[0] and "stale" in refused[0]
     assert re.search(r"conflict \d+ +a\.c", refused[0])
+    sets = pane(text, "change sets")
+    listed = {s["id"]: s for s in workspace.json("sets/log")["sets"]}
+    assert len(sets) == len(listed) >= 1
+    for row in sets:
+        number, name, _, files, changes = row.split()[:5]
+        one = listed[int(number)]
+        assert (name, int(files), int(changes)) == (one["writer"], one["files"], one["changes"])
     events = pane(text, "newest events")
     assert len([r for r in events if " write " in r and r.endswith("a.c")]) == 2
     assert re.search(r"\d+\.\d changes/s, \d+\.\d refusals/s", text)
@@ -114,7 +121,8 @@ def test_the_screen(workspace, busy, top):
     lines = text.splitlines()
     assert lines[0].startswith("stomp top  ") and str(workspace.path)[:30] in lines[0]
     assert "changes/s" in lines[1] and "refusals/s" in lines[1]
-    for title in ("writers", "leases", "refusals and conflicts", "newest events"):
+    for title in ("writers", "leases", "refusals and conflicts", "change sets",
+                  "newest events"):
         assert re.search(rf"^[->] {title} \(", text, re.M), text
     assert lines[-1].startswith("q quit")
     assert max(map(len, lines)) <= 80 and len(lines) == 24
@@ -203,6 +211,36 @@ def test_a_set_is_undone(workspace, writer, top):
     terminal.keys("\r")
     terminal.wait_for("undone: set")
     assert not (workspace.path / "good").exists()
+    terminal.keys("q")
+    assert terminal.end() == 0 and terminal.restored()
+
+
+def test_a_set_is_undone_in_its_own_pane(workspace, writer, top):
+    alice, bob = writer("alice"), writer("bob")
+    bob.writefile("kept", b"kept\n")
+    for name in ("wrong", "wrong too"):
+        alice.writefile(name, b"wrong\n")
+    workspace.ctl("checkpoint")
+    terminal = top()
+    terminal.wait_for(lambda t: re.search(r"^ *\d+ alice +\S+ +2 +2 ", t, re.M))
+    focus(terminal, "change sets")
+    rows = [i for i, r in enumerate(pane_rows(terminal)) if re.search(r"\d alice ", r)]
+    terminal.keys("j" * rows[0] + "u")
+    text = terminal.wait_for("[Enter: back")
+    assert "wrong" in text and "wrong\\040too" in text.replace("wrong too", "wrong\\040too")
+    assert "kept" not in text and (workspace.path / "wrong").exists()
+    terminal.keys("\r")
+    terminal.wait_for("? y/n")
+    terminal.keys("y")
+    terminal.wait_for("[Enter: back")
+    terminal.keys("\r")
+    terminal.wait_for("undone: set")
+    assert not (workspace.path / "wrong").exists()
+    assert not (workspace.path / "wrong too").exists()
+    assert (workspace.path / "kept").exists()
+    terminal.wait_for("undo of")  # which is a set itself
+    lines = terminal.text().splitlines()
+    assert max(map(len, lines)) <= 80 and len(lines) == 24
     terminal.keys("q")
     assert terminal.end() == 0 and terminal.restored()
 

@@ -100,11 +100,16 @@ static void run_pass(struct collector *c)
 	c->was_dry = o.dry_run;
 	c->sums = (struct gc_sums){0};
 	c->began_wall_ns = o.now_ns;
+	if (c->asked && !o.dry_run && gc_reserve_use(ws->journal))
+		log_info("old versions are collected on a full disk, with the room that "
+			 "was set aside for that");
 	c->error = gc_new(&g, ws->journal, &o);
 	if (c->error == 0) {
 		c->error = run_steps(c, g);
 		gc_free(g);
 	}
+	if (!o.dry_run)
+		gc_reserve_back(ws->journal);
 	if (c->error && c->error != -ECANCELED)
 		log_error("old versions could not be collected: %s", strerror(-c->error));
 	c->ended_wall_ns = clock_wall_ns(ws->clock);

@@ -39,7 +39,7 @@ void vdoc_health(const struct journal_figures *figures, struct buf *out)
 		buf_puts(out,
 			"The history cannot be written: the disk is full. Changes are "
 			"refused until there is room; make some on the file system of "
-			"this folder.");
+			"this folder, or let old versions go (`stomp gc`).");
 		break;
 	case EROFS:
 		buf_puts(out,

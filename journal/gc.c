@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "journal/gc_internal.h"
+#include "journal/reserve.h"
 
 enum phase {
 	PHASE_ROWS,
@@ -255,6 +256,27 @@ int gc_step(struct gc *g)
 	g->phase++;
 	g->cursor = 0;
 	return g->phase < PHASES;
+}
+
+bool gc_reserve_use(struct journal *j)
+{
+	int health = atomic_load(&j->health);
+
+	if (health != -ENOSPC && health != -EDQUOT)
+		return false;
+	atomic_store(&j->on_reserve, true); /* first: the writer may try at any moment */
+	if (reserve_give(j->dirfd))
+		return true;
+	atomic_store(&j->on_reserve, false);
+	return false;
+}
+
+void gc_reserve_back(struct journal *j)
+{
+	/* Without it the next full disk is mended by other means. */
+	if (atomic_load(&j->health) == 0)
+		(void)!reserve_take(j->dirfd);
+	atomic_store(&j->on_reserve, false);
 }
 
 void gc_get_sums(const struct gc *g, struct gc_sums *sums)

@@ -64,6 +64,16 @@ struct gc *gc_free(struct gc *g);
 must_check int gc_step(struct gc *g);
 void gc_get_sums(const struct gc *g, struct gc_sums *sums);
 
+/* ---- on a full disk ---- */
+
+/* The history cannot be written for want of room: what a pass needs is taken from what was
+ * set aside for that (reserve.h). True: it was, and until gc_reserve_back() nobody else may
+ * use it: journal_health() stays -ENOSPC. False: no need, or nothing there. */
+must_check bool gc_reserve_use(struct journal *j);
+
+/* After a pass, whatever came of it; sets room aside again where there is some. */
+void gc_reserve_back(struct journal *j);
+
 /* ---- pinned moments ---- */
 
 enum { PIN_NAME_MAX = 64, PINS_MAX = 1000 };

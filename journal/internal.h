@@ -96,6 +96,7 @@ struct journal {
 	int64_t n_open_sets; /* -1: not counted yet */
 
 	_Atomic int health;
+	atomic_bool on_reserve; /* what room there is, is the collector's */
 	uint64_t max_bytes;
 	_Atomic uint64_t used_bytes;   /* of the database, after the last commit */
 	_Atomic uint64_t oldest_seq;   /* of what is not written; UINT64_MAX: nothing */

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 
+#include "journal/gc.h"
 #include "journal/internal.h"
 #include "journal/schema.h"
 
@@ -131,8 +132,10 @@ int journal_open(struct journal **out, const struct journal_options *options)
 		r = writer_start(j);
 	if (!r && last)
 		r = journal_wait(j, last); /* whoever asks from now on finds them */
-	if (!r)
+	if (!r) {
 		known_init(&j->known, j);
+		gc_reserve_back(j); /* last: what is above needs the room more */
+	}
 	if (r) {
 		writer_stop(j);
 		free_journal(j);
@@ -161,6 +164,8 @@ int journal_health(struct journal *j)
 {
 	int r = atomic_load(&j->health);
 
+	if (!r && atomic_load(&j->on_reserve))
+		return -ENOSPC;
 	return r || !j->max_bytes || journal_used(j) < j->max_bytes ? r : -ENOSPC;
 }
 

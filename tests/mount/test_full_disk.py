@@ -5,6 +5,7 @@ version; what was not says ENOSPC and has not happened; it recovers by itself.
 """
 
 import errno
+import json
 import os
 import shutil
 import subprocess
@@ -235,6 +236,40 @@ def test_removing_what_is_not_guarded_makes_room(full, disk):
     assert oracle.attempt(in_place, "f0", state(0, 999_999))
     full.ctl("checkpoint")
     oracle.holds()
+
+
+def reserved(workspace):
+    return workspace.backing(".stomp/reserve").stat().st_blocks * 512
+
+
+def test_gc_makes_room_where_there_is_none_and_unlink_works_again(full, disk):  # V7, V9
+    """What docs/RELIABILITY.md advises. Old versions go although even that needs room."""
+    (full.path / ".stomp-policy").write_text("* keep=2\n")
+    oracle = begin(full)
+    for _ in range(9):  # of which gc lets seven go
+        (full / "large").write_bytes(os.urandom(MIB))
+    full.ctl("checkpoint")
+    assert reserved(full) >= 4 * MIB
+    for _ in range(2):  # the room that it needs is set aside again
+        disk.fill()
+        until_refused(oracle, in_place, [f"f{n}" for n in range(FILES)])
+        with pytest.raises(OSError) as refused:
+            os.unlink(full / "f0")
+        assert refused.value.errno == errno.ENOSPC
+        oracle.untouched("f0")
+        done = full.run(full.stomp, "gc", "--json", timeout=LIMIT_S)
+        assert json.loads(done.stdout)["error"] == 0
+        recovers(full)
+        assert reserved(full) >= 4 * MIB
+        assert (full / "f0").read_bytes() == oracle.now["f0"]
+        os.unlink(full / "f0")
+        full.ctl("checkpoint")
+        assert full.log("f0")[-1]["kind"] == "delete"
+        full.run(full.stomp, "restore", "f0", timeout=LIMIT_S)
+        assert (full / "f0").read_bytes() == oracle.now["f0"], "its last content was kept"
+        for _ in range(14):
+            (full / "large").write_bytes(os.urandom(MIB // 2))
+        full.ctl("checkpoint")
 
 
 def test_killed_while_full_and_mounted_again_with_room(full, disk):  # V4

@@ -40,7 +40,9 @@ class Worker:
 
     def content(self, token):
         filler = b"%06d\n" % self.random.randrange(10**6)
-        return token + b"\n" + filler * self.random.choice((1, 10, 1000))
+        # the last: too large for memory and for the queue, captured as a file
+        lines = self.random.choices((1, 10, 1000, 40000), (8, 8, 8, 1))[0]
+        return token + b"\n" + filler * lines
 
     def write(self, path, flags, data):
         fd = os.open(path, flags, 0o644)

@@ -86,18 +86,24 @@ class Tool(threading.Thread):
         # the backing: what is done there is rightly called external.
         script = f"""cd '{ws.path}/t-{self.name}' || exit
             test "$(stat -fc %t .)" = {FUSE_MAGIC} || exit
+            ulimit -f 16384
             {TOOLS[self.name]}"""
         argv = [ws.stomp, "run", self.name, "--", "sh", "-c", script]
+        said = ws.scratch / f"tool-{self.name}.err"
         while not self.enough.is_set():
-            done = subprocess.run(
-                [str(a) for a in argv],
-                env=clean_environment(),
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-            )
+            # Into a file, which is limited: git complains without end of a folder that
+            # answers ENOTCONN, and does nothing else any more.
+            with open(said, "wb") as err:
+                done = subprocess.run(
+                    [str(a) for a in argv],
+                    env=clean_environment(),
+                    stdin=subprocess.DEVNULL,
+                    stdout=err,
+                    stderr=err,
+                )
             if done.returncode and not self.may_fail:
-                self.problems.append(f"{self.name}: {done.returncode}: {done.stderr[-500:]}")
+                told = said.read_text(errors="replace")[-500:]
+                self.problems.append(f"{self.name}: {done.returncode}: {told}")
             self.runs += 1
             self.enough.wait(0.1)
 

@@ -126,7 +126,8 @@ class Work(threading.Thread):
     def data(self):
         self.n += 1
         filler = b"%08d\n" % self.random.randrange(10**8)
-        return b"%s %d\n" % (self.name.encode(), self.n) + filler * self.random.choice((1, 40, 900))
+        lines = self.random.choices((1, 40, 900, 40000), (20, 20, 19, 1))[0]
+        return b"%s %d\n" % (self.name.encode(), self.n) + filler * lines
 
     def write(self, path, flags, data, fsync=True):
         fd = self.writer.open(path, flags)

@@ -344,6 +344,20 @@ static void check_journal_room(struct checks *c, const char *root, uint64_t used
 		"%s, with %s free", shown.data ?: "?", left.data ?: "?");
 }
 
+static void check_undos(struct checks *c, struct json_object *status)
+{
+	struct json_object *undos = json_list(status, "interrupted_undos");
+
+	for (size_t i = 0; undos && i < json_object_array_length(undos); i++) {
+		struct json_object *undo = json_object_array_get_idx(undos, i);
+
+		add(c, "undo", CHECK_WARN, "`stomp undo` takes back what it has done",
+			"%lld, of %s by %s, was cut short: the tree is half undone",
+			(long long)json_number(undo, "set", 0),
+			json_text(undo, "what", "?"), json_text(undo, "writer", "?"));
+	}
+}
+
 static void check_workspace(struct checks *c, const char *absolute)
 {
 	auto_workspace ws = {.stomp_fd = -1};
@@ -377,6 +391,7 @@ static void check_workspace(struct checks *c, const char *absolute)
 			"a version",
 			"%s", health);
 	check_journal_room(c, ws.root, (uint64_t)json_number(json, "used_bytes", 0));
+	check_undos(c, json);
 	check_supervisor(c, json);
 	check_passthrough(c, json);
 	if (workspace_is_beneath(&ws))

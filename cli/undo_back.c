@@ -84,20 +84,18 @@ int undo_take_back_interrupted(const struct workspace *ws, unsigned *n)
 	auto_json *json = NULL;
 	auto_buf text = {0};
 	struct json_object *sets;
-	int r = workspace_json(ws, "sets/log.json", "sets", &text, &json);
+	int r = workspace_json(ws, "status.json", "status", &text, &json);
 	int answer = STOMP_DONE;
 
 	*n = 0;
 	if (r < 0)
-		return report_errno("undo", ".stomp/sets/log.json", r);
-	sets = json_list(json, "sets");
+		return report_errno("undo", ".stomp/status.json", r);
+	sets = json_list(json, "interrupted_undos");
 	for (size_t i = 0; sets && i < json_object_array_length(sets); i++) {
 		struct json_object *set = json_object_array_get_idx(sets, i);
-		uint64_t id = (uint64_t)json_number(set, "id", 0);
+		uint64_t id = (uint64_t)json_number(set, "set", 0);
 		auto_buf line = {0};
 
-		if (strcmp(json_text(set, "undo", ""), "interrupted") != 0)
-			continue;
 		buf_printf(&line, "undo resume %llu", (unsigned long long)id);
 		r = buf_failed(&line) ? -ENOMEM : undo_ctl(ws, line.data, &id);
 		if (r == -EPERM)

@@ -197,6 +197,10 @@ must_check int conflicts_list(
 	struct workspace *ws, const struct vnode *node, vlist_fn *add, void *ctx);
 must_check int sets_resolve(struct workspace *ws, const char *name, struct vspec *out);
 must_check int sets_list(struct workspace *ws, vlist_fn *add, void *ctx);
+/* Undos whose process is gone and which nobody has taken back: how many, 0 also where that
+ * cannot be read now. text: what a line of status says of them; json: objects of a list.
+ * Either may be NULL. */
+unsigned sets_interrupted(struct workspace *ws, struct buf *text, struct buf *json);
 
 /* ctl: the begin, the resuming and the end of an undo, which is a change set. */
 struct ctl_command;

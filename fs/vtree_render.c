@@ -199,12 +199,26 @@ static void status_figures(
 	buf_putc(out, '\n');
 }
 
+/* All files or none: until it is taken back, the tree is neither. The number of lines. */
+static unsigned status_undo(struct workspace *ws, struct buf *out)
+{
+	auto_buf which = {0};
+
+	if (!sets_interrupted(ws, &which, NULL))
+		return 0;
+	buf_printf(out, "undo      %s, was cut short: `stomp undo` takes it back\n",
+		which.data ?: "?");
+	out->failed |= which.failed;
+	return 1;
+}
+
 /* One screen: at most 24 lines. */
 void vdoc_status(const struct vreader *r, struct buf *out)
 {
 	struct workspace *ws = r->ws;
 	struct journal_figures figures;
 	struct status s = {0};
+	unsigned undo_lines;
 
 	journal_figures(ws->journal, &figures);
 	buf_puts(out, "health    ");
@@ -212,8 +226,10 @@ void vdoc_status(const struct vreader *r, struct buf *out)
 	buf_putc(out, '\n');
 	status_mount(ws, out);
 	status_figures(ws, &figures, out);
+	undo_lines = status_undo(ws, out);
 	state_each_lease(ws, status_lease, &s);
 	status_part(&s, "leases now (all: .stomp/leases)", out);
+	s.n = undo_lines; /* for which a refusal makes room */
 	refusals_each(ws->refusals, NULL, status_refusal, &s);
 	status_part(
 		&s, "last refusals (yours: .stomp/why, all: .stomp/refusals.json)", out);

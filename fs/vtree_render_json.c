@@ -45,6 +45,10 @@ void vdoc_status_json(const struct vreader *r, struct buf *out)
 	json_number(out, "used_bytes", f.used_bytes);
 	json_number(out, "max_bytes", f.max_bytes);
 	json_number(out, "queued", f.queued);
+	json_key(out, "interrupted_undos");
+	buf_putc(out, '[');
+	sets_interrupted(ws, NULL, out);
+	buf_putc(out, ']');
 	json_string(out, "libfuse", fuse_pkgversion());
 	json_string(out, "kernel", uts.release);
 	json_bool(out, "passthrough", __atomic_load_n(&ws->passthrough, __ATOMIC_RELAXED));

@@ -146,6 +146,45 @@ static const char *undo_state(struct workspace *ws, const struct change_set *set
 	return NULL;
 }
 
+struct interrupted {
+	struct workspace *ws;
+	struct buf *text, *json;
+	unsigned n;
+};
+
+static int add_interrupted(const struct change_set *set, void *ctx)
+{
+	struct interrupted *in = ctx;
+
+	if (is_under_way(in->ws, set))
+		return 0;
+	if (in->text && !in->n) {
+		buf_printf(in->text, "%llu, of ", (unsigned long long)set->id);
+		put_clipped(in->text, set->what ?: "?", strlen(set->what ?: "?"), 17);
+	}
+	if (in->json) {
+		json_next(in->json);
+		buf_putc(in->json, '{');
+		json_number(in->json, "set", set->id);
+		json_string(in->json, "writer", set->author.name);
+		json_string(in->json, "what", set->what);
+		buf_putc(in->json, '}');
+	}
+	in->n++;
+	return 0;
+}
+
+unsigned sets_interrupted(struct workspace *ws, struct buf *text, struct buf *json)
+{
+	struct interrupted in = {.ws = ws, .text = text, .json = json};
+
+	if (journal_sets_open(ws->journal, add_interrupted, &in) < 0)
+		return in.n; /* the health says why */
+	if (text && in.n > 1)
+		buf_printf(text, ", and %u more", in.n - 1);
+	return in.n;
+}
+
 static int add_command(const char *command, uint64_t n_changes, void *ctx)
 {
 	struct buf *b = ctx;

@@ -384,6 +384,9 @@ typedef int set_fn(const struct change_set *set, void *ctx);
 must_check int journal_sets(struct journal *j, uint64_t id, const char *writer,
 	uint64_t limit, set_fn *fn, void *ctx);
 
+/* Those that are SET_OPEN, oldest first: costs those alone, and waits for nothing. */
+must_check int journal_sets_open(struct journal *j, set_fn *fn, void *ctx);
+
 /* Those with a lower id, newest first. */
 must_check int journal_sets_before(
 	struct journal *j, uint64_t id, uint64_t limit, set_fn *fn, void *ctx);

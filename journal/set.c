@@ -141,6 +141,20 @@ int journal_sets_before(
 	return list_sets(j, 0, NULL, limit, id, fn, ctx);
 }
 
+int journal_sets_open(struct journal *j, set_fn *fn, void *ctx)
+{
+	auto_pooled p = {j, NULL};
+	auto_stmt *s = NULL;
+	struct change_set set;
+	int r = pool_take(j, &p.db) ?: db_stmt(p.db, STMT_SET_ALL_OPEN, &s);
+
+	while (!r && (r = db_step(p.db, s)) == 1) {
+		read_set(s, &set);
+		r = fn(&set, ctx);
+	}
+	return r;
+}
+
 int journal_set_log(
 	struct journal *j, uint64_t id, uint64_t before_seq, version_fn *fn, void *ctx)
 {

@@ -154,6 +154,7 @@
 	X(SET_LIST, SQL_SET "WHERE (?2 IS NULL OR w.name = ?2) AND g.id < ?3"              \
 			    " ORDER BY g.id DESC LIMIT ?1")                                \
 	X(SET_BY_ID, SQL_SET "WHERE g.id = ?1")                                            \
+	X(SET_ALL_OPEN, SQL_SET "WHERE g.state = 1 ORDER BY g.id")                         \
 	X(SET_COMMANDS, "SELECT a.command, count(*) FROM version v JOIN author a"          \
 			" ON a.id = v.author_id WHERE v.set_id = ?1"                       \
 			" AND a.command IS NOT NULL"                                       \

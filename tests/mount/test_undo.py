@@ -471,6 +471,41 @@ def test_a_daemon_killed_in_an_undo(unmounted, writer):
     assert {s["undo"] for s in sets(unmounted) if s["undo"]} <= {"taken back", "done"}
 
 
+def test_a_daemon_that_starts_by_itself_says_what_is_half_undone(unmounted, writer):
+    """It has nobody to take it back as; whoever looks is told how."""
+    unmounted.mount()
+    alice = writer("alice")
+    for name in ("a", "b"):
+        alice.writefile(name, b"x\n")
+    id = newest_set(unmounted, "alice")
+    assert unmounted.json("status")["interrupted_undos"] == []
+    # What an undo does, and is killed in: it begins a set, and deletes the first file.
+    carol = writer("carol")
+    ctl = carol.open(".stomp/ctl", os.O_RDWR)
+    carol.write(ctl, f"undo begin of={id} set\\040{id}\n".encode())
+    carol.readfile("a")
+    time.sleep(0.005)  # beyond settle: it knows what it deletes
+    carol.unlink("a")
+    assert unmounted.json("status")["interrupted_undos"] == []  # it is under way
+    assert "\nundo " not in unmounted.text("status")
+    settled(unmounted)
+    unmounted.kill_daemon()
+    carol.kill()
+    alice.stop()
+    unmounted.mount()  # by stompfs
+    (undo,) = unmounted.json("status")["interrupted_undos"]
+    assert (undo["writer"], undo["what"]) == ("carol", f"set {id}")
+    (line,) = [x for x in unmounted.text("status").splitlines() if x.startswith("undo ")]
+    assert f"{undo['set']}, of set {id}" in line and "`stomp undo`" in line
+    assert len(line) <= 80
+    doctor = stomp(unmounted, "doctor", check=False).stdout.decode()
+    assert f"{undo['set']}, of set {id} by carol, was cut short" in doctor
+    stomp(unmounted, "undo")
+    assert (unmounted / "a").read_bytes() == b"x\n"
+    assert unmounted.json("status")["interrupted_undos"] == []
+    assert "\nundo " not in unmounted.text("status")
+
+
 # ---------------------------------------------------------------- against a model
 
 

@@ -201,33 +201,59 @@ int delta_put_patch(struct store *s, struct db *db, const struct content_row *ba
 
 /* ---- reading ---- */
 
-static int unpack(ZSTD_DCtx *dctx, const struct content_row *row, const char *was,
-	size_t was_size, char *is)
+void delta_run_done(struct delta_run *run)
 {
-	size_t n;
-
-	ZSTD_DCtx_reset(dctx, ZSTD_reset_session_only);
-	ZSTD_DCtx_refPrefix(dctx, was, was_size);
-	n = ZSTD_decompressDCtx(dctx, is, (size_t)row->size, row->data, row->data_size);
-	return ZSTD_isError(n) || n != row->size ? -EIO : 0;
+	ZSTD_freeDCtx(run->dctx);
+	free(run->is);
+	free(run->spare);
+	*run = (struct delta_run){0};
 }
 
-int delta_apply(ZSTD_DCtx **dctx, const struct content_row *row, uint64_t base_size, int fd)
+/* Room for any content that a delta is made of; what is not touched costs nothing. */
+static int begin(struct delta_run *run)
 {
-	auto_free char *was = NULL, *is = NULL;
+	if (run->dctx)
+		return 0;
+	run->dctx = ZSTD_createDCtx();
+	run->is = malloc(CAPTURE_MEMORY_MAX);
+	run->spare = malloc(CAPTURE_MEMORY_MAX);
+	return run->dctx && run->is && run->spare ? 0 : -ENOMEM;
+}
+
+int delta_apply(
+	struct delta_run *run, const struct content_row *row, uint64_t base_size, int fd)
+{
+	char *was;
+	size_t n;
 	int r;
 
 	if (!row->data || base_size > CAPTURE_MEMORY_MAX || row->size > CAPTURE_MEMORY_MAX)
 		return -EIO;
-	was = malloc((size_t)base_size + 1);
-	is = malloc((size_t)row->size + 1);
-	if (!*dctx)
-		*dctx = ZSTD_createDCtx();
-	if (!was || !is || !*dctx)
-		return -ENOMEM;
-	r = read_all_at(fd, was, (size_t)base_size, 0);
-	r = r ?: unpack(*dctx, row, was, (size_t)base_size, is);
-	if (!r && (ftruncate(fd, 0) < 0 || lseek(fd, 0, SEEK_SET) < 0))
-		r = -errno;
-	return r ?: write_all(fd, is, (size_t)row->size);
+	r = begin(run);
+	if (!r && !run->ahead)
+		r = read_all_at(fd, run->is, (size_t)base_size, 0);
+	if (r)
+		return r;
+	ZSTD_DCtx_reset(run->dctx, ZSTD_reset_session_only);
+	ZSTD_DCtx_refPrefix(run->dctx, run->is, (size_t)base_size);
+	n = ZSTD_decompressDCtx(
+		run->dctx, run->spare, (size_t)row->size, row->data, row->data_size);
+	if (ZSTD_isError(n) || n != row->size)
+		return -EIO;
+	was = run->is;
+	run->is = run->spare;
+	run->spare = was;
+	run->size = row->size;
+	run->ahead = true;
+	return 0;
+}
+
+int delta_flush(struct delta_run *run, int fd)
+{
+	if (!run->ahead)
+		return 0;
+	run->ahead = false;
+	if (ftruncate(fd, (off_t)run->size) < 0 || lseek(fd, 0, SEEK_SET) < 0)
+		return -errno;
+	return write_all(fd, run->is, (size_t)run->size);
 }

@@ -166,7 +166,7 @@ static int patch_of_row(
 }
 
 static int apply_row(const struct store *s, struct db *db, int64_t id, uint64_t base_size,
-	int fd, ZSTD_DCtx **dctx, uint64_t *size)
+	int fd, struct delta_run *run, uint64_t *size)
 {
 	struct capture bytes = CAPTURE_NONE;
 	auto_free struct patch *p = NULL;
@@ -178,8 +178,8 @@ static int apply_row(const struct store *s, struct db *db, int64_t id, uint64_t 
 		return r;
 	*size = row.size;
 	if (row.delta)
-		return delta_apply(dctx, &row, base_size, fd);
-	r = patch_of_row(&row, base_size, &p);
+		return delta_apply(run, &row, base_size, fd);
+	r = delta_flush(run, fd) ?: patch_of_row(&row, base_size, &p);
 	if (!r && p->bytes > 0)
 		r = content_own_bytes(s, db, &row, p->bytes, &bytes);
 	if (!r)
@@ -261,15 +261,16 @@ int patch_open(const struct store *s, struct db *db, const struct content_row *r
 	uint64_t final_size = row->size, size;
 	auto_free int64_t *ids = NULL;
 	auto_close int file = -1;
-	ZSTD_DCtx *dctx = NULL;
+	struct delta_run run = {0};
 	size_t n;
 	int r = find_chain(db, row->id, &ids, &n);
 
 	if (!r)
 		r = open_whole(s, db, ids[n - 1], final_size, &file, &size);
 	for (size_t i = n - 1; i-- > 0 && !r;)
-		r = apply_row(s, db, ids[i], size, file, &dctx, &size);
-	ZSTD_freeDCtx(dctx);
+		r = apply_row(s, db, ids[i], size, file, &run, &size);
+	r = r ?: delta_flush(&run, file);
+	delta_run_done(&run);
 	if (!r)
 		*fd = steal_fd(&file);
 	return r;

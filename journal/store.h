@@ -126,14 +126,25 @@ must_check int patch_open(
 	const struct store *s, struct db *db, const struct content_row *row, int *fd);
 
 /* delta.c: small contents by what they have in common with one before. Putting: 1 when it
- * was added, 0 when that is not worth it. fd holds the base, and then the content; *dctx
- * is NULL at first, and the caller's to free. */
+ * was added, 0 when that is not worth it. */
 must_check int delta_put(struct store *s, struct db *db, int64_t before,
 	const struct capture *c, struct stored *out);
 must_check int delta_put_patch(struct store *s, struct db *db,
 	const struct content_row *base, const struct capture *c, struct stored *out);
+
+/* Reading deltas that follow each other: in memory, until it is flushed into the file that
+ * the base was in. */
+struct delta_run {
+	ZSTD_DCtx *dctx;
+	char *is, *spare;
+	uint64_t size;
+	bool ahead; /* of the file */
+};
+
+void delta_run_done(struct delta_run *run);
 must_check int delta_apply(
-	ZSTD_DCtx **dctx, const struct content_row *row, uint64_t base_size, int fd);
+	struct delta_run *run, const struct content_row *row, uint64_t base_size, int fd);
+must_check int delta_flush(struct delta_run *run, int fd);
 
 /* segment.c: runs of small appends. append: 1 when it was stored as one, 0 when it is too
  * large for that. read: the first size bytes at least, malloc'ed. */

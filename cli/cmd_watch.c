@@ -21,9 +21,10 @@ static const struct command_spec spec = {
 	.usage = "[PATH…] [--since SEQ|CURSOR] [--writer NAME] [--json]",
 	.about = "What happens in the workspace, a line each as it happens: versions, "
 		 "renames\n"
-		 "of folders, refusals, take-overs, conflicts that were settled. Every "
-		 "line\n"
-		 "bears a cursor: --since CURSOR goes on behind it and misses nothing, "
+		 "of folders, refusals, leases asked for, taken over and broken, conflicts "
+		 "that\n"
+		 "were settled. Every line bears a cursor: --since CURSOR goes on behind "
+		 "it and misses nothing, "
 		 "however\n"
 		 "the watching ended. Without --since: from now on. PATH: only it and what "
 		 "is\n"

@@ -317,6 +317,42 @@ static int set_claims(struct workspace *ws, struct process *p, char *const *path
 	return 0;
 }
 
+/* L9: rare, and asked for by somebody; the leases of the daily round are not recorded. */
+static void announce_claims(struct workspace *ws, const struct process *p,
+	char *const *paths, unsigned n, const char *kind, const char *how)
+{
+	for (unsigned i = 0; i < n; i++) {
+		auto_buf text = {0};
+		struct event e = {
+			.time_ns = clock_wall_ns(ws->clock),
+			.kind = kind,
+			.path = paths[i],
+			.path_len = strlen(paths[i]),
+			.writer = p->writer->name,
+		};
+
+		buf_put_name(&text, paths[i], strlen(paths[i]));
+		buf_printf(&text, ": %s", how);
+		e.text = text.data;
+		if (journal_next_seq(ws->journal, &e.seq) == 0)
+			(void)!journal_event(ws->journal, &e);
+	}
+}
+
+static void announce_hold(struct workspace *ws, const struct process *p, char *const *paths,
+	unsigned n, int64_t ttl_ns, const char *reason)
+{
+	auto_buf how = {0};
+
+	buf_puts(&how, "held ahead for ");
+	buf_put_span(&how, ttl_ns);
+	if (reason && *reason) {
+		buf_puts(&how, ": ");
+		buf_put_name(&how, reason, strlen(reason));
+	}
+	announce_claims(ws, p, paths, n, "hold", how.data ?: "held ahead");
+}
+
 int state_lease_acquire(struct workspace *ws, struct process *p, char *const *paths,
 	unsigned n, int64_t ttl_ns, const char *reason, struct buf *why)
 {
@@ -334,6 +370,8 @@ int state_lease_acquire(struct workspace *ws, struct process *p, char *const *pa
 		for (unsigned k = 0; r < 0 && k < n; k++)
 			claims_drop(ws->claims, paths[k], p->writer);
 	}
+	if (r == 0) /* within the lock: told in the order in which it was */
+		announce_hold(ws, p, paths, n, ttl_ns, reason);
 	pthread_mutex_unlock(&ws->explicit_lock);
 	return r;
 }
@@ -378,6 +416,8 @@ int state_lease_renew(struct workspace *ws, struct process *p, char *const *path
 	r = check_owned(ws, p, paths, n, why);
 	if (r == 0)
 		r = set_claims(ws, p, paths, n, ttl_ns, NULL);
+	if (r == 0)
+		announce_hold(ws, p, paths, n, ttl_ns, NULL);
 	pthread_mutex_unlock(&ws->explicit_lock);
 	return r;
 }
@@ -391,6 +431,8 @@ int state_lease_release(struct workspace *ws, struct process *p, char *const *pa
 	r = check_owned(ws, p, paths, n, why);
 	for (unsigned i = 0; i < n && r == 0; i++)
 		claims_drop(ws->claims, paths[i], p->writer);
+	if (r == 0)
+		announce_claims(ws, p, paths, n, "release", "given back");
 	pthread_mutex_unlock(&ws->explicit_lock);
 	park_recheck(ws->park);
 	return r;

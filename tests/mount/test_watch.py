@@ -104,6 +104,34 @@ def test_what_happens_comes_as_it_happens(workspace, writer):
     os.close(fd)
 
 
+@pytest.mark.mount_options("settle=1ms", "wait=0s", "ttl=50ms")
+def test_leases_that_were_asked_for_and_ended_by_others(workspace, writer):  # L5, L9
+    alice, bob = writer("alice"), writer("bob")
+
+    def lease(who, *words):
+        who.sh(f"{workspace.stomp} lease {' '.join(words)}")
+
+    fd = stream(workspace)
+    lease(alice, "acquire", "src/", "a.c", "--ttl 10m", "--reason 'rename it'")
+    lease(alice, "renew", "a.c", "--ttl 20m")
+    lease(alice, "release", "a.c")
+    lease(bob, "break", "src/", "--force")
+    held = alice.open("f", os.O_WRONLY | os.O_CREAT)
+    alice.write(held, b"x")
+    while not any(row["expires_ms"] <= 0 for row in workspace.json("leases")["leases"]):
+        pass  # until it lapses
+    bob.append("f", b"y")
+    found = rows(fd, lambda row: row["kind"] == "write" and row["writer"] == "bob")
+    told = [(r["kind"], r["path"], r["writer"]) for r in found if r["what"] == "event"]
+    assert told == [
+        ("hold", "src", "alice"), ("hold", "a.c", "alice"), ("hold", "a.c", "alice"),
+        ("release", "a.c", "alice"), ("break", "src", "bob"), ("takeover", "f", "bob")]
+    texts = [row["text"] for row in found if row["kind"] == "hold"]
+    assert texts[0] == "src: held ahead for 10 min: rename it", texts
+    assert texts[2] == "a.c: held ahead for 20 min", texts
+    os.close(fd)
+
+
 def test_each_line_can_be_gone_on_from(workspace, writer):
     alice = writer("alice")
     for i in range(20):

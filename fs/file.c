@@ -337,32 +337,6 @@ static void head_recall(struct head *h, const struct head *told)
 	h->seen_mtime_ns = told->seen_mtime_ns;
 }
 
-/* S12: what the mtime of the content that is there must be above: that of the version
- * before the one that made it. */
-static void head_find_previous(
-	struct workspace *ws, struct head *h, const struct version *newest)
-{
-	enum { MAX_STEPS = 32 };
-	enum version_kind kind = newest->kind;
-
-	for (uint64_t n = newest->number - 1, i = 0; n > 0; n--, i++) {
-		bool made = kind != VERSION_MODE || i == MAX_STEPS;
-		struct version_row row = {0};
-
-		if (journal_version(ws->journal, newest->path, newest->path_len, n, &row) !=
-			1)
-			return;
-		kind = row.v.kind;
-		if (made)
-			h->previous_mtime_ns = row.v.mtime_ns;
-		version_row_done(&row);
-		if (made)
-			break;
-	}
-	if (h->gone)
-		h->mtime_ns = h->previous_mtime_ns;
-}
-
 int file_load_head(struct workspace *ws, struct file *f, const char *path, size_t len)
 {
 	struct version_row row = {0};
@@ -399,7 +373,10 @@ int file_load_head(struct workspace *ws, struct file *f, const char *path, size_
 		head_recall(&f->head, &was);
 	else if (known && was.content.seq)
 		f->head.content = was.content;
-	head_find_previous(ws, &f->head, &row.v);
+	/* S12: of the version before the one that made the content that is there. */
+	f->head.previous_mtime_ns = row.previous_mtime_ns;
+	if (f->head.gone)
+		f->head.mtime_ns = row.previous_mtime_ns;
 	version_row_done(&row);
 	return 0;
 }

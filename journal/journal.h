@@ -216,6 +216,8 @@ struct version_row {
 	 * had, or was found to go on from under another name. The next version is one more:
 	 * a path whose folder was renamed away, then made anew, does not begin at 1. */
 	uint64_t last_number;
+	/* The same: of the version before the one that made the content; 0: none. */
+	int64_t previous_mtime_ns;
 };
 
 void version_row_done(struct version_row *row);

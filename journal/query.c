@@ -164,23 +164,105 @@ static int newest_before(struct journal *j, struct db *db, const char *path, siz
 	return r ?: place_find_newest(j, db, &place, false, row);
 }
 
-int journal_head(struct journal *j, const char *path, size_t len, struct version_row *row)
+static int find_number(
+	struct db *db, const struct place *p, uint64_t number, struct version_row *row)
 {
-	auto_pooled p = {j, NULL};
-	uint64_t last;
-	int r = pool_take(j, &p.db);
+	auto_stmt *s = NULL;
+	struct version v;
+	int64_t id;
+	int r = path_find(db, p->path, p->len, &id);
 
-	*row = (struct version_row){0};
+	if (r <= 0)
+		return r;
+	r = db_stmt(db, STMT_VERSION_NUMBER, &s);
 	if (r)
 		return r;
-	r = newest_before(j, p.db, path, len, UINT64_MAX, row);
+	bind_int(s, 1, (uint64_t)id);
+	bind_int(s, 2, number);
+	r = db_step(db, s);
+	if (r <= 0)
+		return r;
+	row_read_version(s, &v);
+	if (v.seq >= p->before)
+		return 0; /* made there after the folder went on to become this one */
+	return version_row_copy(&v, row) ?: 1;
+}
+
+/* Folder renames are settled. */
+static int find_version(struct journal *j, struct db *db, const char *path, size_t len,
+	uint64_t number, struct version_row *row)
+{
+	auto_place place = {0};
+	int r = place_init(&place, path, len, UINT64_MAX);
+
+	while (!r) {
+		auto_place from = {0};
+
+		r = find_number(db, &place, number, row);
+		if (r || !atomic_load(&j->has_moves))
+			return r;
+		r = place_came_from(db, &place, &from);
+		if (r <= 0)
+			return r;
+		place_done(&place);
+		place = from;
+		from.path = NULL;
+		r = 0;
+	}
+	return r;
+}
+
+/* The mtime before the version that made what is there: a mode keeps the content. */
+static void find_previous(struct journal *j, struct db *db, struct version_row *newest)
+{
+	enum { MAX_STEPS = 32 };
+	const struct version *v = &newest->v;
+	enum version_kind kind = v->kind;
+	bool made = false;
+
+	for (uint64_t n = v->number - 1, i = 0; n > 0 && !made; n--, i++) {
+		struct version_row row = {0};
+
+		made = kind != VERSION_MODE || i == MAX_STEPS;
+		if (find_version(j, db, v->path, v->path_len, n, &row) != 1)
+			return;
+		kind = row.v.kind;
+		if (made)
+			newest->previous_mtime_ns = row.v.mtime_ns;
+		version_row_done(&row);
+	}
+}
+
+static int find_head(struct journal *j, struct db *db, const char *path, size_t len,
+	struct version_row *row)
+{
+	uint64_t last;
+	int r = newest_before(j, db, path, len, UINT64_MAX, row);
+
 	if (r < 0)
 		return r;
-	if (last_number_here(p.db, path, len, &last) < 0) {
+	if (last_number_here(db, path, len, &last) < 0) {
 		version_row_done(row);
 		return -EIO;
 	}
 	row->last_number = r && row->v.number > last ? row->v.number : last;
+	if (r == 1)
+		find_previous(j, db, row);
+	return r;
+}
+
+int journal_head(struct journal *j, const char *path, size_t len, struct version_row *row)
+{
+	auto_pooled p = {j, NULL};
+	int r = pool_take(j, &p.db);
+
+	*row = (struct version_row){0};
+	/* One lock of the database for all the questions, instead of one for each. */
+	r = r ?: db_run(p.db, STMT_LOOK);
+	if (r)
+		return r;
+	r = find_head(j, p.db, path, len, row);
+	(void)!db_run(p.db, STMT_COMMIT); /* nothing was changed */
 	return r;
 }
 
@@ -218,55 +300,14 @@ int journal_version_at(struct journal *j, const char *path, size_t len, uint64_t
 	return r < 0 ? r : r == 0;
 }
 
-static int find_number(
-	struct db *db, const struct place *p, uint64_t number, struct version_row *row)
-{
-	auto_stmt *s = NULL;
-	struct version v;
-	int64_t id;
-	int r = path_find(db, p->path, p->len, &id);
-
-	if (r <= 0)
-		return r;
-	r = db_stmt(db, STMT_VERSION_NUMBER, &s);
-	if (r)
-		return r;
-	bind_int(s, 1, (uint64_t)id);
-	bind_int(s, 2, number);
-	r = db_step(db, s);
-	if (r <= 0)
-		return r;
-	row_read_version(s, &v);
-	if (v.seq >= p->before)
-		return 0; /* made there after the folder went on to become this one */
-	return version_row_copy(&v, row) ?: 1;
-}
-
 int journal_version(struct journal *j, const char *path, size_t len, uint64_t number,
 	struct version_row *row)
 {
 	auto_pooled p = {j, NULL};
-	auto_place place = {0};
-	int r = pool_take(j, &p.db);
+	int r = folders_settle(j) ?: pool_take(j, &p.db);
 
 	*row = (struct version_row){0};
-	if (!r)
-		r = folders_settle(j) ?: place_init(&place, path, len, UINT64_MAX);
-	while (!r) {
-		auto_place from = {0};
-
-		r = find_number(p.db, &place, number, row);
-		if (r || !atomic_load(&j->has_moves))
-			return r;
-		r = place_came_from(p.db, &place, &from);
-		if (r <= 0)
-			return r;
-		place_done(&place);
-		place = from;
-		from.path = NULL;
-		r = 0;
-	}
-	return r;
+	return r ?: find_version(j, p.db, path, len, number, row);
 }
 
 int journal_content(struct journal *j, struct hash128 content, uint64_t size, int *fd)

@@ -48,6 +48,7 @@
 
 #define SQL_STATEMENTS(X)                                                                  \
 	X(BEGIN, "BEGIN IMMEDIATE")                                                        \
+	X(LOOK, "BEGIN DEFERRED")                                                          \
 	X(COMMIT, "COMMIT")                                                                \
 	X(ROLLBACK, "ROLLBACK")                                                            \
 	X(COUNTER_GET, "SELECT reserved FROM counter WHERE name = ?1")                     \

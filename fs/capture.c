@@ -5,12 +5,27 @@
 #include <unistd.h>
 
 #include "fs/behind.h"
+#include "fs/handle.h"
 #include "fs/inode.h"
 #include "fs/session.h"
 #include "fs/workspace.h"
 
 /* From here on a capture takes a millisecond. */
 enum { CAPTURE_LARGE = 1024 * 1024 };
+
+/* A descriptor that reads what f->inode is, of a handle that is open or is just being
+ * released; it stays the handle's. -1: none does. */
+static int borrow_fd(const struct file *f)
+{
+	const struct handle *h = f->closing;
+
+	if (h && h->reads_back && h->inode == f->inode)
+		return h->fd;
+	list_for_each (h, &f->handles, node)
+		if (h->reads_back && h->inode == f->inode)
+			return h->fd;
+	return -1;
+}
 
 static bool same_time(struct timespec a, struct timespec b)
 {
@@ -149,12 +164,10 @@ bool capture_is_large(struct workspace *ws, struct file *f)
 	return size >= CAPTURE_LARGE;
 }
 
-int capture_prepare(struct workspace *ws, struct file *f, bool raise,
-	struct capture_plan *plan, bool *raised)
+/* fd: a descriptor of the file, which stays whose it is. */
+static int plan_with(
+	struct file *f, int fd, bool raise, struct capture_plan *plan, bool *raised)
 {
-	auto_close int fd = inode_open(ws, f->inode, O_RDONLY | O_NOATIME);
-
-	*plan = (struct capture_plan){.fd = -1};
 	if (fd < 0)
 		return fd;
 	if (fstat(fd, &plan->st) < 0)
@@ -167,8 +180,21 @@ int capture_prepare(struct workspace *ws, struct file *f, bool raise,
 	plan->base = (struct capture_base){.seq = f->head.seq, .hash = f->head.hash};
 	plan->partial = f->session.base_seq == f->head.seq &&
 			dirty_base(&f->session.ranges, &plan->base, &plan->extents);
-	plan->fd = steal_fd(&fd);
+	plan->fd = fd;
 	return 0;
+}
+
+int capture_prepare(struct workspace *ws, struct file *f, bool raise,
+	struct capture_plan *plan, bool *raised)
+{
+	auto_close int fd = inode_open(ws, f->inode, O_RDONLY | O_NOATIME);
+	int r;
+
+	*plan = (struct capture_plan){.fd = -1};
+	r = plan_with(f, fd, raise, plan, raised);
+	if (r == 0)
+		(void)steal_fd(&fd);
+	return r;
 }
 
 int capture_run(struct workspace *ws, const struct capture_plan *plan, struct capture *out)
@@ -203,23 +229,35 @@ static int capture_link(
 	return r < 0 ? r : journal_capture_bytes(target, (size_t)n, out);
 }
 
+/* All at once, so the descriptor may be a handle's. */
+static int capture_now(struct workspace *ws, struct file *f, bool raise, struct stat *st,
+	struct capture *out, bool *raised)
+{
+	struct capture_plan plan = {.fd = -1};
+	int fd = borrow_fd(f), r;
+
+	r = fd < 0 ? capture_prepare(ws, f, raise, &plan, raised)
+		   : plan_with(f, fd, raise, &plan, raised);
+	if (r == 0) {
+		*st = plan.st;
+		r = capture_run(ws, &plan, out);
+	}
+	if (plan.fd == fd)
+		plan.fd = -1; /* it stays the handle's */
+	capture_plan_done(&plan);
+	return r;
+}
+
 int capture_file(struct workspace *ws, struct file *f, bool raise, struct stat *st,
 	struct capture *out, bool *raised)
 {
-	struct capture_plan plan;
 	int r = 0;
 
 	*raised = false;
 	if (S_ISLNK(f->inode->type))
 		return capture_link(ws, f->inode, st, out);
-	if (!behind_take(f, st, out)) {
-		r = capture_prepare(ws, f, raise, &plan, raised);
-		if (r < 0)
-			return r;
-		*st = plan.st;
-		r = capture_run(ws, &plan, out);
-		capture_plan_done(&plan);
-	}
+	if (!behind_take(f, st, out))
+		r = capture_now(ws, f, raise, st, out, raised);
 	if (r == 0)
 		count_capture(ws, out);
 	return r;

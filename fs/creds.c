@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/xattr.h>
@@ -64,16 +65,49 @@ void creds_restore(struct creds *saved)
 	saved->changed = false;
 }
 
-mode_t creds_mode(struct workspace *ws, fuse_req_t req, int dirfd, mode_t mode)
-{
-	char path[64];
+/* inode.default_acl: what is known of it, below a count of its changes, so that an answer
+ * that a change has overtaken is not kept. */
+enum { ACL_UNKNOWN, ACL_NONE, ACL_SET, ACL_CHANGE };
 
-	if (!ws->acl)
-		return mode; /* the kernel has done it */
+void creds_xattr_changed(struct inode *inode, const char *name)
+{
+	uint32_t was = __atomic_load_n(&inode->default_acl, __ATOMIC_RELAXED);
+
+	if (strcmp(name, "system.posix_acl_default") != 0)
+		return;
+	while (!__atomic_compare_exchange_n(&inode->default_acl, &was,
+		(was / ACL_CHANGE + 1) * ACL_CHANGE + ACL_UNKNOWN, false, __ATOMIC_SEQ_CST,
+		__ATOMIC_RELAXED))
+		;
+}
+
+static bool has_default_acl(struct workspace *ws, struct inode *folder, int dirfd)
+{
+	uint32_t was = __atomic_load_n(&folder->default_acl, __ATOMIC_SEQ_CST), now;
+	char path[64];
+	ssize_t n;
+
+	if (was % ACL_CHANGE != ACL_UNKNOWN)
+		return was % ACL_CHANGE == ACL_SET;
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", dirfd);
-	if (getxattr(path, "system.posix_acl_default", NULL, 0) > 0)
+	n = getxattr(path, "system.posix_acl_default", NULL, 0);
+	now = n > 0 ? ACL_SET : ACL_NONE;
+	/* Else it may be changed round the mount. */
+	if (ws->over_itself && (n >= 0 || errno == ENODATA))
+		__atomic_compare_exchange_n(&folder->default_acl, &was, was + now, false,
+			__ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
+	return now == ACL_SET;
+}
+
+mode_t creds_mode(
+	struct workspace *ws, fuse_req_t req, struct inode *folder, int dirfd, mode_t mode)
+{
+	mode_t umask = fuse_req_ctx(req)->umask;
+
+	/* Without ACLs the kernel has done it. */
+	if (!ws->acl || !(mode & umask) || has_default_acl(ws, folder, dirfd))
 		return mode;
-	return mode & ~fuse_req_ctx(req)->umask;
+	return mode & ~umask;
 }
 
 static bool is_in_group(fuse_req_t req, gid_t gid)

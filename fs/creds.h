@@ -24,8 +24,11 @@ int creds_assume(struct workspace *ws, fuse_req_t req, struct creds *saved);
 void creds_restore(struct creds *saved);
 
 /* The mode to make something with in a folder: the caller's umask taken off, unless the
- * folder has a default ACL, which takes its place. dirfd may be an O_PATH one. */
-mode_t creds_mode(struct workspace *ws, fuse_req_t req, int dirfd, mode_t mode);
+ * folder has a default ACL, which takes its place. dirfd: the folder, may be O_PATH. */
+mode_t creds_mode(
+	struct workspace *ws, fuse_req_t req, struct inode *folder, int dirfd, mode_t mode);
+/* The attribute was set or removed: what is remembered of it is not so any more. */
+void creds_xattr_changed(struct inode *inode, const char *name);
 
 /* POSIX: what an ordinary user writes or cuts loses suid, and sgid where the group may
  * execute it or the caller is not in it; what root does keeps them. To be called before the

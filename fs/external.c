@@ -263,7 +263,7 @@ static bool stat_first_name(struct workspace *ws, struct inode *inode, struct st
 	return found;
 }
 
-bool external_is_as_known(struct workspace *ws, struct file *f)
+bool external_is_as_known(struct workspace *ws, struct file *f, int64_t *size)
 {
 	const struct head *h = &f->head;
 	struct stat st;
@@ -272,6 +272,7 @@ bool external_is_as_known(struct workspace *ws, struct file *f)
 		!stat_first_name(ws, f->inode, &st) || st.st_ino != f->inode->ino ||
 		st.st_dev != f->inode->dev || st.st_nlink > 1)
 		return false;
+	*size = st.st_size;
 	if (f->session.by || !h->exists)
 		return true;
 	return !h->gone && h->has_hash && (uint64_t)st.st_size == h->size &&
@@ -280,22 +281,23 @@ bool external_is_as_known(struct workspace *ws, struct file *f)
 }
 
 int external_check(struct workspace *ws, struct file *f, const char *path, size_t len,
-	enum external_effort effort)
+	enum external_effort effort, struct stat *st)
 {
-	struct stat st;
 	int r, likeness;
+
+	*st = (struct stat){0};
 
 	if (!f->inode || (!S_ISREG(f->inode->type) && !S_ISLNK(f->inode->type)))
 		return EXTERNAL_NONE;
-	r = check_name(ws, f, path, len, &st);
+	r = check_name(ws, f, path, len, st);
 	/* While somebody is changing it, what is there is his. */
 	if (r < 0 || f->session.by || !f->head.exists)
 		return r;
-	likeness = compare(ws, f, &st, effort);
-	if (likeness == OTHER_CONTENT && known_by_another_name(ws, f, &st))
+	likeness = compare(ws, f, st, effort);
+	if (likeness == OTHER_CONTENT && known_by_another_name(ws, f, st))
 		likeness = SAME;
 	if (likeness == OTHER_CONTENT && effort == EXTERNAL_GLANCE &&
-		st.st_size > GLANCE_MAX_BYTES)
+		st->st_size > GLANCE_MAX_BYTES)
 		likeness = UNREAD;
 	if (likeness == SAME) {
 		r = EXTERNAL_NONE;
@@ -305,7 +307,7 @@ int external_check(struct workspace *ws, struct file *f, const char *path, size_
 	} else {
 		r = likeness < 0 ? likeness : journal_health(ws->journal);
 		if (r == 0)
-			r = record(ws, f, path, len, &st, (enum likeness)likeness);
+			r = record(ws, f, path, len, st, (enum likeness)likeness);
 	}
 	f->head.checked |= r >= 0;
 	return r;

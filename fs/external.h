@@ -31,13 +31,14 @@ enum external_answer {
 };
 
 /* The same at a glance, without a path and mostly without a cost: true where
- * external_check() would find nothing. */
-bool external_is_as_known(struct workspace *ws, struct file *f);
+ * external_check() would find nothing, and then *size is that of the file. */
+bool external_is_as_known(struct workspace *ws, struct file *f, int64_t *size);
 
-/* f->inode against the head. -ESTALE: its name leads to another inode or to none (that is
+/* f->inode against the head. *st: of a file or symlink, where its name leads, as it was
+ * found. -ESTALE: its name leads to another inode or to none (that is
  * recorded): look the path up again. -errno of the journal, of the backing. */
 must_check int external_check(struct workspace *ws, struct file *f, const char *path,
-	size_t len, enum external_effort effort);
+	size_t len, enum external_effort effort, struct stat *st);
 
 /* Nothing is at name in parent, as the kernel says: a file that ought to be there was
  * removed round the mount. Answers as above. */

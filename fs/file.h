@@ -97,6 +97,7 @@ struct file {
 	struct list handles; /* struct handle.node: every open handle */
 	struct list waiters; /* struct waiter.node: in order of arrival (L3) */
 	struct pending *pending;
+	const struct handle *closing; /* being released, off the list; else NULL */
 	struct behind *behind;	  /* its session's content is captured behind; or NULL */
 	struct behind *recording; /* that which is being recorded; or NULL */
 	bool opened_for_both;	  /* once at least for reading and writing: passthrough.h */

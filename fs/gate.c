@@ -243,13 +243,23 @@ int gate_check_folder(struct op *op, const struct buf *path, const char *asked)
 	return r;
 }
 
+static int look_outside(struct change *c)
+{
+	bool quiet = !c->file->session.by;
+	int r = external_check(c->ws, c->file, c->path, c->path_len, EXTERNAL_LOOK, &c->st);
+
+	c->has_st = quiet && r == EXTERNAL_NONE && c->st.st_ino == c->inode->ino &&
+		    c->st.st_dev == c->inode->dev;
+	return r;
+}
+
 /* What happened to the path round the mount is recorded before anything else does. */
 static int check_outside(struct change *c)
 {
 	int r = 0;
 
 	if (c->inode && c->file->inode == c->inode)
-		r = external_check(c->ws, c->file, c->path, c->path_len, EXTERNAL_LOOK);
+		r = look_outside(c);
 	else if (!c->inode && c->parent)
 		r = external_check_missing(
 			c->ws, c->file, c->parent, c->name, c->path, c->path_len);

@@ -50,7 +50,8 @@ struct change {
 	struct inode *moved; /* INTENT_RENAME: the inode that is to be at to_path */
 	const char *from_path, *to_path; /* INTENT_RENAME */
 	size_t from_path_len, to_path_len;
-	int new_fd;	    /* CHANGE_WHOLE: the content that is to be there; else -1 */
+	int new_fd;	    /* CHANGE_WHOLE: the content that is to be there. -1: the gate
+			       opens what is moved when it asks, the caller closes */
 	bool keeps_content; /* neither overwrites nor removes: no base needed (link, mode)
 			     */
 	bool never_waits;   /* not an open, rename or unlink (L3) */
@@ -61,6 +62,8 @@ struct change {
 			     * belongs to it, however long it waits and is tested (S1) */
 	struct knowledge known;
 	bool guarded;
+	bool has_st; /* st is the inode's as the gate was entered, and no session on it */
+	struct stat st;
 	/* set by who acts, before he does: */
 	bool noted; /* the session was told which bytes change (session_will_…) */
 };

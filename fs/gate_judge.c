@@ -14,6 +14,14 @@
 #include "fs/workspace.h"
 #include "policy/blind.h"
 
+/* What is to be renamed onto the path, once its bytes matter. -errno. */
+static int new_content(struct change *c)
+{
+	if (c->new_fd < 0 && c->moved && S_ISREG(c->moved->type))
+		c->new_fd = inode_open(c->ws, c->moved, O_RDONLY | O_NOATIME);
+	return c->new_fd;
+}
+
 static int refuse_stale(
 	struct change *c, const struct lost_update_result *test, const char *hunks)
 {
@@ -28,7 +36,7 @@ static int refuse_stale(
 	int r;
 
 	stale_consume(&c->file->seen, c->by, c->attempt_ns, c->file->rule.settle_ns);
-	if (c->new_fd >= 0 && c->shape == CHANGE_WHOLE &&
+	if (c->shape == CHANGE_WHOLE && new_content(c) >= 0 &&
 		journal_capture(c->ws->journal, c->new_fd, &kept) == 0)
 		info.kept = &kept;
 	r = refuse(c, &info);
@@ -82,7 +90,7 @@ int gate_judge(struct change *c)
 		return 1;
 	if (S_ISLNK(c->inode->type)) /* S6: a target is no text that could be compared */
 		return refuse_stale(c, NULL, NULL);
-	r = pending_test(c, c->new_fd, &result, &hunks);
+	r = pending_test(c, new_content(c), &result, &hunks);
 	if (r < 0)
 		return r;
 	if (result.verdict == LOST_UPDATE_KEPT || result.verdict == LOST_UPDATE_SAME)

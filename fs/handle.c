@@ -33,6 +33,7 @@ int handle_new(struct workspace *ws, struct inode *inode, struct file *f,
 	inode_ref(inode);
 	h->inode = inode;
 	h->fd = fd;
+	h->size_seen = -1;
 	h->flags = handle_backing_flags(flags);
 	h->writable = handle_may_write(flags);
 	h->readable = (flags & O_ACCMODE) != O_WRONLY;
@@ -51,11 +52,34 @@ int handle_new(struct workspace *ws, struct inode *inode, struct file *f,
 	return 0;
 }
 
+/* What is written through a guarded handle is captured when it is released: with a
+ * descriptor that reads as well nothing has to be opened for that. */
+static int open_to_read_back(struct workspace *ws, struct handle *h, int more_flags)
+{
+	int flags = (h->flags & ~O_ACCMODE) | O_RDWR | O_NOATIME, fd;
+
+	if (!ws->root || !h->guarded || h->readable)
+		return -EPERM;
+	fd = inode_open(ws, h->inode, flags | more_flags);
+	h->reads_back = fd >= 0;
+	return fd;
+}
+
+void handle_reads_back(struct handle *h)
+{
+	int flags = h->fd < 0 ? -1 : fcntl(h->fd, F_GETFL);
+
+	h->reads_back = flags >= 0 && (flags & O_ACCMODE) == O_RDWR && !h->readable &&
+			fcntl(h->fd, F_SETFL, flags | O_NOATIME) == 0;
+}
+
 int handle_open_fd(struct workspace *ws, struct handle *h, int more_flags)
 {
-	int fd = inode_open(ws, h->inode, h->flags | more_flags);
+	int fd = open_to_read_back(ws, h, more_flags);
 	int none = -1;
 
+	if (fd < 0) /* the backing may not let us */
+		fd = inode_open(ws, h->inode, h->flags | more_flags);
 	if (fd < 0)
 		return fd;
 	if (!__atomic_compare_exchange_n(
@@ -73,6 +97,11 @@ int handle_fd(struct workspace *ws, struct handle *h)
 		return fd;
 	r = handle_open_fd(ws, h, 0);
 	return r < 0 ? r : __atomic_load_n(&h->fd, __ATOMIC_ACQUIRE);
+}
+
+bool handle_opens_later(const struct workspace *ws, const struct handle *h)
+{
+	return h->io == IO_PASS || (h->io == IO_CACHED && !h->writable && ws->root);
 }
 
 void handle_describe(struct workspace *ws, struct handle *h, struct fuse_file_info *fi)

@@ -32,11 +32,13 @@ struct handle {
 	bool guarded;	     /* on the list of its inode's file; else `pass` or special */
 	int fd;		     /* the backing file; -1: not needed yet, see handle_fd() */
 	int flags;	     /* to open that with */
+	int64_t size_seen;   /* of the file, by who opened it just now; -1: not looked at */
 	enum io_mode io;     /* passthrough.h; what it counts as is under inode.lock */
 	bool counted_as_cached;
 	bool shuns_passing; /* of a file that somebody opens for reading and writing */
 	int backing_id;
 	bool readable, writable, append;
+	bool reads_back;	/* fd reads as well, without an access time: for captures */
 	bool drop_pages;	/* what the kernel has cached was changed round the mount */
 	bool mappable;		/* may carry a shared writable mapping */
 	bool drops_bits;	/* a write by who opened it takes suid or sgid away */
@@ -73,7 +75,13 @@ int handle_backing_flags(int flags);
  * is opened by handle_open_fd() or when it is needed. */
 must_check int handle_new(struct workspace *ws, struct inode *inode, struct file *f,
 	struct process *by, int fd, int flags, struct handle **out);
+/* May the backing file stay closed until a request needs it? Where the kernel reads by
+ * itself, and where what it has in its page cache may be all that is ever asked for: not
+ * without privilege, as by then the file's mode may have been taken away. io is chosen. */
+bool handle_opens_later(const struct workspace *ws, const struct handle *h);
 must_check int handle_open_fd(struct workspace *ws, struct handle *h, int more_flags);
+/* fd was opened to read as well, though its caller only writes: may captures use it? */
+void handle_reads_back(struct handle *h);
 /* The backing file, opened if need be. */
 must_check int handle_fd(struct workspace *ws, struct handle *h);
 

@@ -53,9 +53,10 @@ struct inode {
 	struct inode *successor; /* detached: the inode that the path has now; a lookup */
 	/* A cached read that runs beside a write could keep old bytes (atomics): */
 	uint32_t cached_reads, cached_read_seq;
-	uint32_t mappable; /* open handles that may carry a shared writable mapping */
-	int gone_opener;   /* thread whose open found no name any more; atomic */
-	bool has_pending;  /* file.pending is set: its writer sees another size */
+	uint32_t mappable;    /* open handles that may carry a shared writable mapping */
+	int gone_opener;      /* thread whose open found no name any more; atomic */
+	bool has_pending;     /* file.pending is set: its writer sees another size */
+	uint32_t default_acl; /* of a folder: creds.c; atomic */
 };
 
 enum { INODE_SHARDS = 64 };

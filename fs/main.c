@@ -339,6 +339,17 @@ static bool has_acls(struct workspace *ws)
 	return has;
 }
 
+/* The file system of that name exists in kernels that run with SELinux, and only there. */
+static bool has_selinux(struct workspace *ws)
+{
+	auto_close int fd = openat(ws->proc_fd, "filesystems", O_RDONLY | O_CLOEXEC);
+	char text[4096];
+	ssize_t n = fd < 0 ? 0 : read(fd, text, sizeof(text) - 1);
+
+	text[n > 0 ? n : 0] = '\0';
+	return strstr(text, "selinuxfs");
+}
+
 static void on_init(void *userdata, struct fuse_conn_info *conn)
 {
 	struct daemon *d = container_of(userdata, struct daemon, ws);
@@ -352,6 +363,7 @@ static void on_init(void *userdata, struct fuse_conn_info *conn)
 	if (conn->capable & FUSE_CAP_CACHE_SYMLINKS)
 		conn->want |= FUSE_CAP_CACHE_SYMLINKS;
 	d->ws.no_opendir = conn->capable & FUSE_CAP_NO_OPENDIR_SUPPORT;
+	ws->selinux = has_selinux(ws);
 	ws->acl = (conn->capable & FUSE_CAP_POSIX_ACL) &&
 		  (conn->capable & FUSE_CAP_DONT_MASK) && has_acls(ws);
 	if (ws->acl)

@@ -282,7 +282,7 @@ static int record_mode(struct op *op, struct inode *inode, bool before)
 	if (r < 0 || (f->session.by && f->session.dirty))
 		goto out;
 	if (before) { /* V2 */
-		r = external_check(op->ws, f, path.data, path.len, EXTERNAL_LOOK);
+		r = external_check(op->ws, f, path.data, path.len, EXTERNAL_LOOK, &st);
 		if (r >= 0)
 			r = session_record_initial(op->ws, f, path.data, path.len);
 		goto out;
@@ -485,6 +485,10 @@ static void do_getxattr(fuse_req_t req, fuse_ino_t id, const char *name, size_t 
 	value = malloc(size ? size : 1);
 	n = value ? getxattr(path, name, size ? value : NULL, size) : -1;
 	r = n < 0 ? (value ? errno : ENOMEM) : 0;
+	/* ls -l asks for a label of every file; of a file system without labels it asks
+	 * once. */
+	if (r == ENODATA && !ws->selinux && strcmp(name, "security.selinux") == 0)
+		r = ENOTSUP;
 	inode_fd_put(inode);
 	if (r)
 		fuse_reply_err(req, r);
@@ -583,6 +587,7 @@ static void do_setxattr(fuse_req_t req, fuse_ino_t id, const char *name, const c
 			r = set_acl(&op, inode, path, name, value, size, flags);
 		else
 			r = setxattr(path, name, value, size, flags) < 0 ? -errno : 0;
+		creds_xattr_changed(inode, name);
 		inode_fd_put(inode);
 	}
 	op_reply_err(&op, -r);
@@ -601,6 +606,7 @@ static void do_removexattr(fuse_req_t req, fuse_ino_t id, const char *name)
 	r = xattr_path(ws, inode, path);
 	if (r == 0) {
 		r = removexattr(path, name) < 0 ? -errno : 0;
+		creds_xattr_changed(inode, name);
 		inode_fd_put(inode);
 	}
 	fuse_reply_err(req, -r);

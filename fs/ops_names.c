@@ -35,19 +35,19 @@ static int may_record(struct op *op, struct file *f, const struct buf *path, boo
 
 typedef int make_fn(struct op *op, int dirfd);
 
+static mode_t mode_to_make(const struct op *op, int dirfd)
+{
+	return creds_mode(op->ws, op->req, inode_of(op->ws, op->ino), dirfd, op->mode);
+}
+
 static int make_dir(struct op *op, int dirfd)
 {
-	return mkdirat(dirfd, op->name, creds_mode(op->ws, op->req, dirfd, op->mode)) < 0
-		       ? -errno
-		       : 0;
+	return mkdirat(dirfd, op->name, mode_to_make(op, dirfd)) < 0 ? -errno : 0;
 }
 
 static int make_node(struct op *op, int dirfd)
 {
-	return mknodat(dirfd, op->name, creds_mode(op->ws, op->req, dirfd, op->mode),
-		       op->rdev) < 0
-		       ? -errno
-		       : 0;
+	return mknodat(dirfd, op->name, mode_to_make(op, dirfd), op->rdev) < 0 ? -errno : 0;
 }
 
 static int make_symlink(struct op *op, int dirfd)
@@ -264,6 +264,7 @@ static int prepare_source(struct op *op, struct inode *inode, struct head *out)
 {
 	auto_buf from = {0};
 	struct file *f;
+	struct stat st;
 	int r = 0;
 
 	if (!S_ISREG(inode->type))
@@ -275,7 +276,8 @@ static int prepare_source(struct op *op, struct inode *inode, struct head *out)
 		file_rule(op->ws, f, from.data, from.len)->mode != MODE_PASS) {
 		r = file_load_head(op->ws, f, from.data, from.len);
 		if (r == 0)
-			r = external_check(op->ws, f, from.data, from.len, EXTERNAL_LOOK);
+			r = external_check(
+				op->ws, f, from.data, from.len, EXTERNAL_LOOK, &st);
 		if (r >= 0)
 			r = session_record_initial(op->ws, f, from.data, from.len);
 		if (r == 0)

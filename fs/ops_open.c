@@ -154,20 +154,22 @@ static int open_for_change(struct op *op, struct inode *inode, struct file *f,
 
 /* What a reader is about to see must have a version, for he knows it from then on. He
  * reads all the same where the journal cannot say. -ESTALE: the path has another inode. */
-static int find_outside(
-	struct op *op, struct inode *inode, struct file *f, struct buf *path, bool *changed)
+static int find_outside(struct op *op, struct inode *inode, struct file *f,
+	struct buf *path, bool *changed, int64_t *size)
 {
+	struct stat st;
 	int r = 0;
 
 	*changed = false;
-	if (external_is_as_known(op->ws, f))
+	if (external_is_as_known(op->ws, f, size))
 		return 0;
+	*size = -1;
 	if (!path->data)
 		r = inode_path(inode, path);
 	if (r == 0)
 		r = file_load_head(op->ws, f, path->data, path->len);
 	if (r == 0)
-		r = external_check(op->ws, f, path->data, path->len, EXTERNAL_GLANCE);
+		r = external_check(op->ws, f, path->data, path->len, EXTERNAL_GLANCE, &st);
 	*changed = r == EXTERNAL_FOUND;
 	return r == -ESTALE ? r : 0;
 }
@@ -176,7 +178,8 @@ static int open_for_reading(struct op *op, struct inode *inode, struct file *f,
 	struct buf *path, struct handle **out)
 {
 	bool changed;
-	int r = find_outside(op, inode, f, path, &changed);
+	int64_t size;
+	int r = find_outside(op, inode, f, path, &changed, &size);
 
 	/* V1: once this one is open as well, nobody can tell whether the earlier one is
 	 * closed. Where it cannot be recorded now, it is with the next. */
@@ -187,9 +190,10 @@ static int open_for_reading(struct op *op, struct inode *inode, struct file *f,
 	if (r < 0)
 		return r;
 	(*out)->drop_pages = changed;
+	(*out)->size_seen = size;
 	(*out)->shuns_passing = f->opened_for_both;
 	r = passthrough_choose(op->ws, *out, op->fi.flags);
-	if (r == 0 && (*out)->io != IO_PASS)
+	if (r == 0 && !handle_opens_later(op->ws, *out))
 		r = handle_open_fd(op->ws, *out, 0);
 	if (r < 0) {
 		handle_remove(*out);
@@ -369,12 +373,16 @@ static int create_backing(struct op *op, struct inode *parent, int *fd, int *at)
 	int flags = handle_backing_flags(op->fi.flags) | O_CLOEXEC, dirfd, r;
 	struct creds creds;
 
+	/* Who makes a file may open it in any way: what is written is captured with it. */
+	if ((flags & O_ACCMODE) == O_WRONLY)
+		flags = (flags & ~O_ACCMODE) | O_RDWR;
+
 	dirfd = inode_fd_get(op->ws, parent);
 	if (dirfd < 0)
 		return dirfd;
 	r = creds_assume(op->ws, op->req, &creds);
 	if (r == 0) {
-		mode_t mode = creds_mode(op->ws, op->req, dirfd, op->mode);
+		mode_t mode = creds_mode(op->ws, op->req, parent, dirfd, op->mode);
 
 		if (op->fi.flags & __O_TMPFILE)
 			*fd = openat(dirfd, ".", flags | O_TMPFILE, mode);
@@ -437,8 +445,10 @@ static int create_entered(struct op *op, struct inode *parent, struct file *f,
 		inode_forget(op->ws, *inode, 1);
 		return r;
 	}
-	if (f)
+	if (f) {
 		(*h)->epoch = f->lease.epoch;
+		handle_reads_back(*h);
+	}
 	r = passthrough_choose(op->ws, *h, op->fi.flags);
 	if (r < 0) { /* a number of the backing's that came back at once */
 		if (f)
@@ -572,10 +582,12 @@ static void leave_file(struct workspace *ws, struct handle *h)
 	if (!f)
 		return;
 	handle_remove(h);
+	f->closing = h;
 	if (h->writable && f->pending)
 		settle_pending(ws, f, h);
 	if (h->writable && !is_captured_behind(ws, f))
 		gate_maybe_end_lease(ws, f);
+	f->closing = NULL;
 	file_unlock(f);
 	file_put(ws, f);
 }

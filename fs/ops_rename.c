@@ -358,7 +358,7 @@ static struct change departure(struct rename *rn)
 	return c;
 }
 
-static struct change arrival(struct rename *rn, int new_fd)
+static struct change arrival(struct rename *rn)
 {
 	struct change c = change_of(rn->op, rn->to.file, rn->to.inode, NULL, CHANGE_WHOLE,
 		"replace", &rn->to.path);
@@ -373,7 +373,6 @@ static struct change arrival(struct rename *rn, int new_fd)
 	c.from_path_len = rn->from.path.len;
 	c.to_path = rn->to.path.data;
 	c.to_path_len = rn->to.path.len;
-	c.new_fd = new_fd;
 	return c;
 }
 
@@ -402,26 +401,35 @@ static int act(struct rename *rn, bool recorded_from, bool recorded_to)
 	return move(rn);
 }
 
-static int rename_locked(struct rename *rn, int new_fd)
+static int rename_entered(struct rename *rn, struct change *from, struct change *to)
 {
-	struct change from = departure(rn), to = arrival(rn, new_fd);
 	bool from_recorded, to_recorded;
-	int r = gate_enter(&from);
+	int r = gate_enter(from);
 
 	rn->deferred = r == GATE_PARKED;
 	if (r < 0 || rn->deferred)
 		return r;
 	from_recorded = r != GATE_UNGUARDED;
-	r = gate_enter(&to);
+	r = gate_enter(to);
 	rn->deferred = r == GATE_PARKED;
 	if (r < 0 || rn->deferred) {
-		gate_leave(&from, -EAGAIN);
+		gate_leave(from, -EAGAIN);
 		return r;
 	}
 	to_recorded = r != GATE_UNGUARDED;
 	r = act(rn, from_recorded, to_recorded);
-	gate_leave(&to, r);
-	gate_leave(&from, r);
+	gate_leave(to, r);
+	gate_leave(from, r);
+	return r;
+}
+
+static int rename_locked(struct rename *rn)
+{
+	struct change from = departure(rn), to = arrival(rn);
+	int r = rename_entered(rn, &from, &to);
+
+	if (to.new_fd >= 0)
+		close(to.new_fd);
 	return r;
 }
 
@@ -454,19 +462,16 @@ static int tell_what_was_replaced(struct rename *rn)
 int rename_guarded(struct rename *rn)
 {
 	struct workspace *ws = rn->ws;
-	auto_close int new_fd = -1;
 	struct rule rule;
 	int r;
 
-	if (S_ISREG(rn->from.inode->type))
-		new_fd = inode_open(ws, rn->from.inode, O_RDONLY | O_NOATIME);
 	gate_prepare(ws, rn->from.inode, op_by(rn->op));
 	if (rn->to.inode)
 		gate_prepare(ws, rn->to.inode, op_by(rn->op));
 	r = lock_both(rn);
 	if (r < 0)
 		return r;
-	r = rename_locked(rn, new_fd);
+	r = rename_locked(rn);
 	if (!rn->to.file->inode && r != 0) {
 		file_ref(rn->to.file);
 		file_park(ws, rn->to.file, rn->to.parent, path_name(&rn->to.path));

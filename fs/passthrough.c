@@ -105,14 +105,16 @@ static bool is_database(struct workspace *ws, struct inode *inode)
  * the handle keeps the inode's descriptor open. */
 static bool is_worth_it(struct workspace *ws, const struct handle *h)
 {
+	int64_t size = h->size_seen;
 	struct stat st;
 
 	if (!h->guarded || __atomic_load_n(&h->inode->backing_id, __ATOMIC_RELAXED))
 		return true;
-	return !h->writable && available(ws) && !h->shuns_passing &&
-	       S_ISREG(h->inode->type) &&
-	       fstatat(h->inode->fd, "", &st, AT_EMPTY_PATH) == 0 &&
-	       st.st_size >= PASSTHROUGH_MIN_BYTES && !is_database(ws, h->inode);
+	if (h->writable || !available(ws) || h->shuns_passing || !S_ISREG(h->inode->type))
+		return false;
+	if (size < 0)
+		size = fstatat(h->inode->fd, "", &st, AT_EMPTY_PATH) == 0 ? st.st_size : 0;
+	return size >= PASSTHROUGH_MIN_BYTES && !is_database(ws, h->inode);
 }
 
 /* inode.lock is held. */

@@ -301,9 +301,9 @@ static int join_session(struct workspace *ws, struct file *f)
 /* What is there now, before the first change. */
 static void look_at_file(struct workspace *ws, struct file *f, const struct change *c)
 {
-	struct stat st;
+	struct stat st = c->st;
 
-	if (!c->inode || inode_stat(ws, c->inode, &st) < 0)
+	if (!c->inode || (!c->has_st && inode_stat(ws, c->inode, &st) < 0))
 		return;
 	capture_begin(f, &st);
 	/* S12: a touch since the newest version is what readers have seen of it. */

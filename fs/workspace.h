@@ -92,10 +92,11 @@ struct workspace {
 	uint64_t wire_order;		    /* wire.c, under a race detector only */
 	bool dio_mmap;			    /* direct-io handles can be mapped shared */
 	bool no_opendir;		    /* the kernel does without: see do_opendir() */
-	bool acl;	   /* the backing has POSIX ACLs: the kernel asks for them */
-	bool passthrough;  /* the kernel reads the backing by itself; atomic, goes off once
-			    */
-	uint64_t backings; /* backing files that the kernel has from us; atomic */
+	bool acl;	  /* the backing has POSIX ACLs: the kernel asks for them */
+	bool selinux;	  /* the kernel runs with it: files without a label are asked for */
+	bool passthrough; /* the kernel reads the backing by itself; atomic, goes off once
+			   */
+	uint64_t backings;	   /* backing files that the kernel has from us; atomic */
 	struct uring *uring;	   /* set before INIT is answered; or NULL */
 	const char *uring_refusal; /* why not */
 	double cache_s;

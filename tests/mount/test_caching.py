@@ -10,6 +10,8 @@ import subprocess
 
 import pytest
 
+from stomplib.calls import needs_root
+
 NAMES = [f"d{i}/f{j}" for i in range(4) for j in range(30)]
 
 
@@ -61,6 +63,90 @@ def test_a_tree_walked_again_costs_no_request(tree_of):
     walk(tree_of)
     cost = caused(tree_of, lambda: walk(tree_of))
     assert not cost, cost
+
+
+@pytest.mark.skipif("selinuxfs" in open("/proc/filesystems").read(), reason="has labels")
+def test_a_long_listing_again_asks_nothing_of_each_file(tree_of):
+    """The kernel keeps the access lists; ls(1) takes one answer for the want of labels."""
+
+    def listing():
+        subprocess.run(["ls", "-lR", "."], cwd=tree_of.path, check=True, stdout=subprocess.DEVNULL)
+
+    listing()
+    cost = caused(tree_of, listing)
+    assert sum(cost.values()) < len(NAMES) // 10, cost  # the folders, and one file
+
+
+def test_a_label_that_was_set_is_told_all_the_same(tree_of):
+    label = "security.selinux"
+    name = tree_of / "d1/f1"
+    try:
+        os.setxattr(name, label, b"user_u:object_r:user_t:s0")
+    except OSError:
+        pytest.skip("labels cannot be set here")
+    assert os.getxattr(name, label) == b"user_u:object_r:user_t:s0"
+    os.removexattr(name, label)
+    with pytest.raises(OSError):
+        os.getxattr(name, label)
+
+
+def readers_in_the_backing(workspace, name):
+    """Descriptors of the daemon that can read the file: those that are no O_PATH."""
+    found = 0
+    for fd in os.listdir(f"/proc/{workspace.daemon.pid}/fd"):
+        try:
+            leads_to = os.readlink(f"/proc/{workspace.daemon.pid}/fd/{fd}")
+            with open(f"/proc/{workspace.daemon.pid}/fdinfo/{fd}", encoding="ascii") as f:
+                flags = int(re.search(r"flags:\s+(\d+)", f.read()).group(1), 8)
+        except OSError:
+            continue
+        found += leads_to.endswith(name) and not flags & os.O_PATH
+    return found
+
+
+@needs_root
+def test_what_the_page_cache_has_is_not_opened_in_the_backing(tree_of, writer):
+    alice = writer("alice")
+    alice.readfile("d1/f7")
+    os.stat(tree_of / "d1/f7")
+
+    def again():
+        again.fd = alice.open("d1/f7")
+        assert alice.pread(again.fd, 1000, 0) == b"x" * 1000
+
+    cost = caused(tree_of, again)
+    assert cost == {"open": 1}, cost
+    assert readers_in_the_backing(tree_of, "d1/f7") == 0
+    # What is no longer there, by any name, is read all the same once it has to be.
+    tree_of.maker.unlink("d1/f7")
+    alice.forget_pages(again.fd)
+    assert "read" in caused(tree_of, lambda: alice.pread(again.fd, 1000, 0))
+    assert readers_in_the_backing(tree_of, "d1/f7 (deleted)") == 1
+    assert alice.pread(again.fd, 1000, 0) == b"x" * 1000
+    alice.close(again.fd)
+
+
+def test_a_default_acl_counts_from_the_moment_it_is_set(tree_of):
+    """Whether a folder has one is asked once."""
+    folder = tree_of / "d1"
+    old = os.umask(0o027)
+    try:
+
+        def mode_of_new(name):
+            with open(folder / name, "wb", opener=lambda p, f: os.open(p, f, 0o666)):
+                pass
+            return os.stat(folder / name).st_mode & 0o777
+
+        assert mode_of_new("n1") == 0o640
+        assert mode_of_new("n2") == 0o640
+        done = subprocess.run(["setfacl", "-d", "-m", "u::rw,g::rw,o::rw", folder])
+        if done.returncode:
+            pytest.skip("no ACLs here")
+        assert mode_of_new("n3") == 0o666
+        subprocess.run(["setfacl", "-k", folder], check=True)
+        assert mode_of_new("n4") == 0o640
+    finally:
+        os.umask(old)
 
 
 def test_folders_are_not_opened(tree_of):

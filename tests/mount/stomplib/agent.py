@@ -66,6 +66,9 @@ class Agent:
     def pwrite(self, fd, data, offset):
         return os.pwrite(fd, to_bytes(data), offset)
 
+    def forget_pages(self, fd):
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+
     def lseek(self, fd, offset, whence=os.SEEK_SET):
         return os.lseek(fd, offset, whence)
 

@@ -170,6 +170,9 @@ class Writer:
     def pwrite(self, fd, data, offset):
         return self.call("pwrite", fd=fd, data=data, offset=offset)
 
+    def forget_pages(self, fd):
+        return self.call("forget_pages", fd=fd)
+
     def lseek(self, fd, offset, whence=os.SEEK_SET):
         return self.call("lseek", fd=fd, offset=offset, whence=whence)
 

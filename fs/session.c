@@ -246,17 +246,20 @@ static void session_close(struct workspace *ws, struct file *f)
 	file_put(ws, f); /* not the last: the caller holds one */
 }
 
-void session_mark_closed(struct workspace *ws, struct file *f, int fd)
+bool session_mark_closed(struct workspace *ws, struct file *f, int fd)
 {
 	struct stat st;
+	bool raised;
 
 	if (fstat(fd, &st) < 0)
-		return;
+		return false;
 	/* As it will be recorded (S12). */
-	if (session_raise_mtime(fd, &f->head, &st))
+	raised = session_raise_mtime(fd, &f->head, &st);
+	if (raised)
 		notify_attr(ws, f->inode);
 	intents_mark_closed(ws->intents, f->session.slot, &st);
 	f->session.closed = true;
+	return raised;
 }
 
 void session_mark_open(struct workspace *ws, struct file *f)

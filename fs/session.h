@@ -23,8 +23,9 @@ must_check int session_checkpoint(struct workspace *ws, struct file *f, uint32_t
 must_check int session_finish(struct workspace *ws, struct file *f, uint32_t flags);
 
 /* All that was written so far was closed by its writer, through fd: a crash from now on
- * finds it whole. */
-void session_mark_closed(struct workspace *ws, struct file *f, int fd);
+ * finds it whole. True where the kernel is being told of another mtime (S12): the closer is
+ * answered once it knows. */
+bool session_mark_closed(struct workspace *ws, struct file *f, int fd);
 /* More is about to change, or its times are. Before each change of an open session. */
 void session_mark_open(struct workspace *ws, struct file *f);
 

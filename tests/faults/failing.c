@@ -1,11 +1,13 @@
 /*
- * failing.c - storage that fails, for a daemon that does not know: an LD_PRELOAD library.
+ * failing.c - storage that fails, is slow or hangs, for a daemon that does not know: an
+ * LD_PRELOAD library.
  *
  * Every call that changes storage is counted, apart for the two places where the daemon
  * stores (the journal: whatever lies in FAULTS_WORKSPACE/.stomp; the backing: the rest
  * below FAULTS_WORKSPACE). The file FAULTS_CONTROL is a struct control, mapped by both
  * sides: of the calls in the places asked for, number `from` to number `to` fail with
- * `error`.
+ * `error`; with error 0 they take `delay_us` longer, and none returns while `hangs` is set.
+ * What the daemon tells the kernel to forget takes `notify_us` longer to get there.
  *
  * Stores into mapped files are no calls and cannot fail here; the journal's mapped file is
  * allocated ahead for that reason. Nothing here is locked while the real call runs.
@@ -25,6 +27,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 enum { JOURNAL = 1, BACKING = 2 };
@@ -36,6 +39,8 @@ struct control {
 	uint64_t where, error, from, to;
 	_Atomic uint64_t count, failed; /* ours */
 	char first[64];			/* name and path of the first call that failed */
+	_Atomic uint64_t delay_us, hangs, notify_us;
+	_Atomic uint64_t hanging, notified; /* ours: calls that do so now; notes sent */
 };
 
 static struct control *control;
@@ -82,6 +87,19 @@ static int place_of_fd(int fd, char path[PATH_MAX])
 	return place_of(path);
 }
 
+/* A call that does not fail, but takes its time. */
+static void dawdle(void)
+{
+	if (atomic_load(&control->delay_us))
+		usleep((useconds_t)atomic_load(&control->delay_us));
+	if (!atomic_load(&control->hangs))
+		return;
+	atomic_fetch_add(&control->hanging, 1);
+	while (atomic_load(&control->hangs))
+		usleep(1000);
+	atomic_fetch_sub(&control->hanging, 1);
+}
+
 static bool fails_at(const char *call, int place, const char *name)
 {
 	uint64_t n;
@@ -91,6 +109,10 @@ static bool fails_at(const char *call, int place, const char *name)
 	n = atomic_fetch_add(&control->count, 1) + 1;
 	if (n < control->from || n > control->to)
 		return false;
+	if (!control->error) {
+		dawdle();
+		return false;
+	}
 	if (atomic_fetch_add(&control->failed, 1) == 0)
 		snprintf(control->first, sizeof(control->first), "%s %s %s", call,
 			place == JOURNAL ? "journal" : "backing", name ? name : "");
@@ -249,6 +271,26 @@ int openat(int dir, const char *name, int flags, ...)
 	if (creates(flags) && fails("openat", dir, name))
 		return -1;
 	return REAL(openat)(dir, name, flags, mode);
+}
+
+/* The kernel is told to forget by an answer to no request: to a descriptor of /dev/fuse. */
+ssize_t writev(int fd, const struct iovec *iov, int count)
+{
+	struct {
+		uint32_t len;
+		int32_t error;
+		uint64_t unique;
+	} head;
+
+	if (control && atomic_load(&control->notify_us) && count > 0 &&
+		iov[0].iov_len == sizeof(head)) {
+		memcpy(&head, iov[0].iov_base, sizeof(head));
+		if (head.unique == 0) {
+			usleep((useconds_t)atomic_load(&control->notify_us));
+			atomic_fetch_add(&control->notified, 1);
+		}
+	}
+	return REAL(writev)(fd, iov, count);
 }
 
 /* The daemon renames by the number of the call. */

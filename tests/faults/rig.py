@@ -26,7 +26,7 @@ class Control:
         path.write_bytes(b"\0" * 4096)
         self.file = open(path, "r+b")
         self.map = mmap.mmap(self.file.fileno(), 4096)
-        self.words = (ctypes.c_uint64 * 7).from_buffer(self.map)
+        self.words = (ctypes.c_uint64 * 20).from_buffer(self.map)
 
     def arm(self, where, error, first, last):
         self.words[0] = 0
@@ -37,6 +37,27 @@ class Control:
 
     def heal(self):
         self.words[0] = 0
+
+    def dawdle(self, where, delay_us=0, hangs=False):
+        """Every call there succeeds, later; while it hangs, none does."""
+        self.words[15], self.words[16] = delay_us, int(hangs)
+        self.arm(where, 0, 1, FOR_EVER)
+
+    def go_on(self):
+        self.words[15] = self.words[16] = 0
+        self.heal()
+
+    def delay_notes(self, us):
+        """What the kernel is to forget it hears of later by that much."""
+        self.words[17] = us
+
+    @property
+    def hanging(self):
+        return self.words[18]
+
+    @property
+    def notified(self):
+        return self.words[19]
 
     @property
     def count(self):

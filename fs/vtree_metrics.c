@@ -179,6 +179,8 @@ static void put_journal(const struct journal_figures *f, struct buf *out)
 	counter(out, "journal_commits", "Transactions committed.", f->commits);
 	put_seconds(out, "journal_commit", "counter", "Time spent in commits.",
 		(int64_t)f->commit_ns_total);
+	gauge(out, "journal_waiting", "Changes that wait for room in the queue.",
+		f->waiting);
 	counter(out, "journal_backpressure_waits", "Changes that waited for the journal.",
 		f->backpressure_waits);
 }

@@ -93,6 +93,7 @@ void journal_figures(struct journal *j, struct journal_figures *f)
 	f->commits = j->commits;
 	f->commit_ns_total = j->commit_ns_total;
 	f->backpressure_waits = j->backpressure_waits;
+	f->waiting = j->n_room_waits;
 	pthread_mutex_unlock(&j->lock);
 	for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
 		if (fstatat(j->dirfd, files[i], &st, AT_SYMLINK_NOFOLLOW) == 0)

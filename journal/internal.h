@@ -120,6 +120,9 @@ struct journal {
 	struct list jobs;
 	bool stopping;
 	uint64_t commits, commit_ns_total, backpressure_waits;
+	struct list room_waits; /* those that wait for room, in order of arrival */
+	uint64_t n_room_waits;
+	atomic_bool crowded;  /* who closes what he wrote has to wait */
 	commit_fn *on_commit; /* or NULL */
 	void *on_commit_ctx;
 
@@ -156,6 +159,12 @@ must_check int writer_run(struct journal *j, int (*run)(struct journal *j, void 
  * the thread does not linger meanwhile. False when the time is over. */
 bool writer_wait_done(struct journal *j, const struct timespec *until);
 struct timespec time_in_ms(int64_t ms);
+
+/* room.c: lock held. room_wait() is for what is to be queued now: 0, or the journal's errno
+ * when the policy is not to wait. room_look() is due whenever the queue has changed. */
+must_check int room_wait(
+	struct journal *j, const struct item *item, enum queue_policy policy);
+void room_look(struct journal *j);
 
 /* numbers.c */
 must_check int numbers_load(struct journal *j);

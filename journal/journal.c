@@ -115,6 +115,7 @@ int journal_open(struct journal **out, const struct journal_options *options)
 	atomic_store(&j->oldest_loose, UINT64_MAX);
 	atomic_store(&j->oldest_unsynced, UINT64_MAX);
 	list_init(&j->queue);
+	list_init(&j->room_waits);
 	list_init(&j->batch);
 	list_init(&j->sync_waits);
 	list_init(&j->jobs);

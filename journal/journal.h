@@ -185,8 +185,13 @@ bool capture_is_patch(const struct capture *c);
 uint64_t capture_bytes(const struct capture *c); /* how many it carries */
 void capture_done(struct capture *c);
 
+/* For who has just changed something, with no lock held: wait until the queue has room, in
+ * order of arrival (back-pressure). Not while the journal fails. Costs nothing where it has
+ * room. Rows may be queued all the same until there are twice as many. */
+void journal_await_room(struct journal *j);
+
 /* Queue v; its content moves out of c (NULL: v has none, or content the journal already
- * has under v->content and v->size). Waits while the queue is full (back-pressure).
+ * has under v->content and v->size). Waits while twice as much is queued as should be.
  * -ENOMEM, and then c is still the caller's. A number that the path already has is our
  * own mistake: the row gets the next free one, and log_error() tells of it. */
 must_check int journal_append(
@@ -545,6 +550,7 @@ struct journal_figures {
 	uint64_t versions, contents, content_bytes, stored_bytes, refusals;
 	uint64_t conflicts; /* unresolved */
 	uint64_t queued, queued_bytes, commits, commit_ns_total, backpressure_waits;
+	uint64_t waiting; /* for room in the queue, now */
 	uint64_t database_bytes;
 	/* used: by rows and object files, without room that is free for new ones */
 	uint64_t used_bytes, max_bytes;

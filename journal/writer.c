@@ -61,40 +61,6 @@ static uint64_t content_key(struct hash128 h, uint64_t size)
 	return table_hash_u64(h.lo ^ table_hash_u64(size));
 }
 
-static bool queue_full(const struct journal *j, const struct item *item)
-{
-	if (j->n_queue + j->n_batch == 0)
-		return false; /* one that is larger than the whole queue */
-	return j->n_queue + j->n_batch >= QUEUE_MAX_ROWS ||
-	       j->queue_bytes + item->cost > j->queue_max_bytes;
-}
-
-/* Lock held. Waits for room; the journal's errno when the policy is not to. */
-static int wait_for_room(
-	struct journal *j, const struct item *item, enum queue_policy policy)
-{
-	bool waited = false;
-
-	for (;;) {
-		int health = atomic_load(&j->health);
-
-		/* What tells of refusals may not fill the room that versions need. */
-		if (policy == QUEUE_DROP_WHEN_FAILING && health &&
-			j->n_queue + j->n_batch >= QUEUE_MAX_ROWS / 2)
-			return health;
-		if (!queue_full(j, item))
-			return 0;
-		if (policy == QUEUE_DROP_WHEN_FAILING && health)
-			return health;
-		j->backpressure_waits += !waited;
-		waited = true;
-		j->in_a_hurry++;
-		writer_wake(j);
-		pthread_cond_wait(&j->room, &j->lock);
-		j->in_a_hurry--;
-	}
-}
-
 /* Does the item speak of a version that kill -9 would lose? Then it is lost with that. */
 static bool rests_on_loose(const struct journal *j, const struct item *item)
 {
@@ -144,9 +110,9 @@ int queue_put(
 	int r;
 
 	if (c)
-		item_take_content(item, c, j->queue_max_bytes / QUEUE_MAX_FILES);
+		item_take_content(item, c, 2 * j->queue_max_bytes / QUEUE_MAX_FILES);
 	pthread_mutex_lock(&j->lock);
-	r = wait_for_room(j, item, policy);
+	r = room_wait(j, item, policy);
 	if (r) {
 		pthread_mutex_unlock(&j->lock);
 		if (c)
@@ -159,6 +125,7 @@ int queue_put(
 	       j->queue_bytes + item->cost >= BATCH_BYTES;
 	keep(j, item);
 	enqueue(j, item);
+	room_look(j);
 	if (wake)
 		writer_wake(j);
 	pthread_mutex_unlock(&j->lock);
@@ -348,6 +315,7 @@ static void release_batch(struct journal *j)
 	j->written_count += j->n_batch;
 	j->n_batch = 0;
 	find_oldest(j);
+	room_look(j);
 	pthread_cond_broadcast(&j->done);
 	pthread_cond_broadcast(&j->room);
 	pthread_mutex_unlock(&j->lock);

@@ -3,6 +3,7 @@
 
 #include "cli/cli.h"
 #include "cli/content.h"
+#include "cli/copy.h"
 #include "cli/options.h"
 #include "cli/words.h"
 
@@ -64,7 +65,7 @@ int cmd_cat(int argc, char **argv)
 		return explain(&ws, path, relative, number);
 	if (fd < 0)
 		return report_errno(spec.name, o.args[0], fd);
-	r = content_copy(fd, STDOUT_FILENO, &read_failed);
+	r = copy_all(fd, STDOUT_FILENO, &read_failed);
 	if (r == 0)
 		return STOMP_DONE;
 	report_errno(spec.name, read_failed ? o.args[0] : "standard output", r);

@@ -6,8 +6,8 @@
 #include <sys/stat.h>
 
 #include "cli/cli.h"
+#include "cli/copy.h"
 
-#define COPY_CHUNK ((size_t)1 << 20)
 #define CONTENT_MAX ((size_t)256 << 20)
 
 int content_open(const struct workspace *ws, const char *relative, uint64_t number)
@@ -72,45 +72,6 @@ int content_read_current(const struct workspace *ws, const char *relative, struc
 	return fd < 0 ? -errno : content_read_fd(fd, out);
 }
 
-static int write_all(int fd, const char *data, size_t size)
-{
-	while (size > 0) {
-		ssize_t n = write(fd, data, size);
-
-		if (n < 0 && errno != EINTR)
-			return -errno;
-		if (n > 0) {
-			data += n;
-			size -= (size_t)n;
-		}
-	}
-	return 0;
-}
-
-int content_copy(int from, int to, bool *read_failed)
-{
-	auto_free char *chunk = malloc(COPY_CHUNK);
-	ssize_t n;
-
-	*read_failed = true;
-	if (!chunk)
-		return -ENOMEM;
-	while ((n = read(from, chunk, COPY_CHUNK)) != 0) {
-		int r;
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		r = write_all(to, chunk, (size_t)n);
-		if (r < 0) {
-			*read_failed = false;
-			return r;
-		}
-	}
-	return 0;
-}
-
 int content_make_folder(const struct workspace *ws, const char *relative)
 {
 	const char *end = relative;
@@ -163,7 +124,7 @@ static int put_file(const struct put *put, const char *path, int from, mode_t mo
 
 	if (to < 0)
 		return to;
-	r = content_copy(from, to, &read_failed);
+	r = copy_all(from, to, &read_failed);
 	if (r < 0)
 		return r;
 	if (!put->keeps_mode && fstat(to, &st) == 0 &&

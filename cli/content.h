@@ -24,9 +24,6 @@ must_check int content_read(
 must_check int content_read_current(
 	const struct workspace *ws, const char *relative, struct buf *out);
 
-/* Copy everything from one descriptor to another. *read_failed says whose error it is. */
-must_check int content_copy(int from, int to, bool *read_failed);
-
 /* The folder, and those above it, from the root of the workspace down; says which were
  * made. -errno. */
 must_check int content_make_folder(const struct workspace *ws, const char *relative);

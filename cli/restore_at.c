@@ -7,9 +7,9 @@
 
 #include "cli/cli.h"
 #include "cli/content.h"
+#include "cli/copy.h"
 #include "cli/versions.h"
 
-#define COMPARE_CHUNK ((size_t)1 << 16)
 #define LEFT_SHOWN 20
 
 /* One name, then and now. */
@@ -221,23 +221,6 @@ static int clear_way(struct pair *p)
 
 /* ---- making ---- */
 
-static bool same_bytes(int a, int b)
-{
-	char x[COMPARE_CHUNK / 2], y[COMPARE_CHUNK / 2];
-	off_t at = 0;
-
-	for (;;) {
-		ssize_t n = pread(a, x, sizeof(x), at);
-		ssize_t m = n > 0 ? pread(b, y, (size_t)n, at) : n;
-
-		if (n < 0 || m != n || memcmp(x, y, (size_t)n) != 0)
-			return false;
-		if (n == 0)
-			return true;
-		at += n;
-	}
-}
-
 static bool is_same_file(const struct pair *p, int from)
 {
 	auto_close int fd = -1;
@@ -245,7 +228,7 @@ static bool is_same_file(const struct pair *p, int from)
 	if (!p->there || p->is.st_size != p->was.st_size)
 		return false;
 	fd = open(p->now.data, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
-	return fd >= 0 && same_bytes(from, fd);
+	return fd >= 0 && copy_is_same(from, fd);
 }
 
 /* Mode and, where we may, owner; then the time, which a version of later may hold up
@@ -283,7 +266,7 @@ static int write_file(const struct pair *p, int from)
 		to = open(p->now.data, flags | O_CREAT | O_EXCL, p->was.st_mode & 0777);
 	if (to < 0)
 		return -errno;
-	r = content_copy(from, to, &read_failed);
+	r = copy_all(from, to, &read_failed);
 	if (r < 0)
 		return r;
 	if (fstat(to, &st) == 0 && (st.st_mode & 07777) != (p->was.st_mode & 07777) &&

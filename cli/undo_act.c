@@ -7,6 +7,7 @@
 #include <sys/xattr.h>
 
 #include "cli/content.h"
+#include "cli/copy.h"
 #include "cli/words.h"
 
 enum { LINE_MAX_BYTES = 4000, LEASE_TTL_S = 15 };
@@ -55,7 +56,7 @@ static int write_content(const struct workspace *ws, const struct node *n, int t
 		return 0;
 	}
 	from = content_open(ws, n->source, n->number);
-	return from < 0 ? from : content_copy(from, to, &read_failed);
+	return from < 0 ? from : copy_all(from, to, &read_failed);
 }
 
 static int set_owner(int fd, const struct node *n)

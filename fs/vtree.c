@@ -248,7 +248,7 @@ static void stat_stored(const struct vnode *node, struct stat *st)
 	st->st_uid = node->file.uid;
 	st->st_gid = node->file.gid;
 	st->st_size = (off_t)node->file.size;
-	st->st_blocks = (blkcnt_t)((node->file.size + 511) / 512);
+	st->st_blocks = vfile_blocks(&node->file);
 	set_times(st, node->file.mtime_ns);
 }
 

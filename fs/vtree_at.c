@@ -240,7 +240,7 @@ void at_stat(enum vkind kind, const struct vfile *file, struct stat *st)
 	st->st_uid = file->uid;
 	st->st_gid = file->gid;
 	st->st_size = (off_t)file->size;
-	st->st_blocks = (blkcnt_t)((file->size + 511) / 512);
+	st->st_blocks = vfile_blocks(file);
 }
 
 /* ---- who may ---- */
@@ -400,6 +400,25 @@ void at_read(fuse_req_t req, struct vhandle *h, size_t size, off_t offset)
 		fuse_reply_err(req, (int)-n);
 	else
 		fuse_reply_buf(req, data, (size_t)n);
+}
+
+off_t at_lseek(struct vhandle *h, off_t offset, int whence)
+{
+	off_t at;
+	int r = 0;
+
+	pthread_mutex_lock(&h->lock);
+	at = lseek(h->fd, offset, whence);
+	at = at < 0 ? -errno : at;
+	if (h->live && journal_last_seq(h->vtree->ws->journal) != h->checked_seq) {
+		r = leave_live(h);
+		if (r == 0 && !h->live) {
+			at = lseek(h->fd, offset, whence);
+			at = at < 0 ? -errno : at;
+		}
+	}
+	pthread_mutex_unlock(&h->lock);
+	return r < 0 ? r : at;
 }
 
 static int read_target(int fd, uint64_t size, struct buf *out)

@@ -251,9 +251,12 @@ void vtree_lseek(fuse_req_t req, struct fuse_file_info *fi, off_t offset, int wh
 	off_t size, r;
 
 	if (h->fd >= 0) {
-		r = lseek(h->fd, offset, whence); /* its own offset is used by nobody */
+		if (h->node->kind == V_AT_FILE)
+			r = at_lseek(h, offset, whence);
+		else if ((r = lseek(h->fd, offset, whence)) < 0) /* nobody uses its own */
+			r = -errno;
 		if (r < 0)
-			fuse_reply_err(req, errno);
+			fuse_reply_err(req, (int)-r);
 		else
 			fuse_reply_lseek(req, r);
 		return;

@@ -89,6 +89,18 @@ struct vfile {
 	int64_t mtime_ns;
 };
 
+/* Above this a content may have holes. */
+#define VFILE_HOLES_FROM ((uint64_t)1 << 20)
+
+/* How many it takes is known only once it is opened. Of a large one a block less is told
+ * than its size would fill, upon which cp and tar ask for the holes that they would else
+ * read and write (V6). */
+static inline blkcnt_t vfile_blocks(const struct vfile *f)
+{
+	return f->size < VFILE_HOLES_FROM ? (blkcnt_t)((f->size + 511) / 512)
+					  : (blkcnt_t)(f->size / 512 - 1);
+}
+
 /* A node that was looked up: the key and, for what is stored, the file. */
 struct vspec {
 	enum vkind kind;
@@ -259,6 +271,8 @@ must_check int at_list(
 	struct workspace *ws, const struct vnode *node, vlist_fn *add, void *ctx);
 must_check int at_open(struct vhandle *h, struct fuse_file_info *fi);
 void at_read(fuse_req_t req, struct vhandle *h, size_t size, off_t offset);
+/* SEEK_DATA and SEEK_HOLE; -errno. */
+off_t at_lseek(struct vhandle *h, off_t offset, int whence);
 must_check int at_readlink(struct workspace *ws, const struct vnode *node, struct buf *out);
 /* The seq of a moment; -ENOENT: it is yet to come. */
 must_check int vtree_moment_seq(

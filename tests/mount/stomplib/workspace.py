@@ -146,7 +146,8 @@ class Workspace:
             try:
                 status = self.daemon.wait(timeout=EXIT_TIMEOUT_S)
             except subprocess.TimeoutExpired:
-                problem = f"the daemon did not end within {EXIT_TIMEOUT_S} s of umount"
+                problem = (f"the daemon did not end within {EXIT_TIMEOUT_S} s of umount; a copy"
+                           f" of the mount is in the mount namespace of: {self.keepers()}")
         if problem:
             self.destroy()
             raise AssertionError(f"{problem}\n{self.tail()}")
@@ -254,6 +255,18 @@ class Workspace:
                     command = Path(f"/proc/{entry}/cmdline").read_bytes()
                     found.append(f"{entry} {command.replace(bytes(1), b' ').decode()}")
             except OSError:
+                continue
+        return found or "none seen"
+
+    def keepers(self):
+        """Processes whose mount namespace has the mount, which keep its daemon."""
+        found = []
+        for entry in filter(str.isdigit, os.listdir("/proc")):
+            try:
+                if f" {self.path} " in Path(f"/proc/{entry}/mountinfo").read_text():
+                    command = Path(f"/proc/{entry}/cmdline").read_bytes()
+                    found.append(f"{entry} {command.replace(bytes(1), b' ').decode()}")
+            except (OSError, UnicodeDecodeError):
                 continue
         return found or "none seen"
 

@@ -181,3 +181,11 @@ void notify_flush_pages(struct workspace *ws, const struct inode *inode)
 		pthread_cond_wait(&f.cond, &f.lock);
 	pthread_mutex_unlock(&f.lock);
 }
+
+void notify_successor(struct workspace *ws, struct inode *inode)
+{
+	struct inode *current = inode_current(inode);
+
+	if (current != inode)
+		notify_flush_pages(ws, current);
+}

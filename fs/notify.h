@@ -26,6 +26,13 @@ void notify_entry(struct workspace *ws, const struct inode *parent, const char *
  * serves a request but holds no lock: its pages may come in as writes meanwhile. */
 void notify_flush_pages(struct workspace *ws, const struct inode *inode);
 
+/* What inode stands for was changed through it. Where it was left behind (inode_detach(),
+ * inode_twin()) the kernel has looked after its pages and size, and not after those of the
+ * inode that the path has now: drop them, and return when that is done. No lock may be
+ * held.
+ */
+void notify_successor(struct workspace *ws, struct inode *inode);
+
 /* Run fn(ctx) after everything queued so far was sent. */
 void notify_then(struct workspace *ws, void (*fn)(void *ctx), void *ctx);
 

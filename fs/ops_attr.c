@@ -376,19 +376,18 @@ static int change_mode_owner_times(struct op *op, struct inode *inode)
 	return r;
 }
 
-static void run_setattr(struct op *op)
+/* 0 and *st, GATE_PARKED, or -errno. */
+static int set_attributes(
+	struct op *op, struct inode *inode, struct handle *h, struct stat *st)
 {
 	auto_names *names = names_hold(&op->ws->names);
 	const int ownership = FUSE_SET_ATTR_MODE | FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID;
-	struct inode *inode = inode_of(op->ws, op->ino);
-	struct handle *h = op->has_fi ? handle_of(&op->fi) : NULL;
-	struct stat st;
 	int r = 0;
 
 	if (op->to_set & FUSE_SET_ATTR_SIZE) {
 		r = set_size(op, inode, h);
 		if (r == GATE_PARKED)
-			return;
+			return r;
 	}
 	if (r == 0 && (op->to_set & ownership))
 		r = record_mode(op, inode, true);
@@ -396,12 +395,24 @@ static void run_setattr(struct op *op)
 		r = change_mode_owner_times(op, inode);
 	if (r == 0 && (op->to_set & ownership))
 		r = record_mode(op, inode, false);
-	if (r == 0)
-		r = inode_stat(op->ws, inode, &st);
-	if (r < 0)
+	return r ?: inode_stat(op->ws, inode, st);
+}
+
+static void run_setattr(struct op *op)
+{
+	struct inode *inode = inode_of(op->ws, op->ino);
+	struct handle *h = op->has_fi ? handle_of(&op->fi) : NULL;
+	struct stat st;
+	int r = set_attributes(op, inode, h, &st);
+
+	if (r == GATE_PARKED)
+		return;
+	if (r < 0) {
 		op_reply_err(op, -r);
-	else
-		reply_attr(op, inode, h, &st);
+		return;
+	}
+	notify_successor(op->ws, inode);
+	reply_attr(op, inode, h, &st);
 }
 
 static void do_setattr(fuse_req_t req, fuse_ino_t id, struct stat *attr, int to_set,

@@ -116,10 +116,19 @@ static ssize_t write_all(int fd, const char *data, size_t size, off_t offset)
 	return (ssize_t)done;
 }
 
-/* Pages read beside this write may hold old bytes: drop them before it is answered. */
-static bool reply_after_invalidation(struct op *op, struct inode *inode, ssize_t size)
+/* The write is answered after the pages were dropped that may hold old bytes: those read
+ * beside it (raced), and those of the inode that the path has now, where it came through
+ * one that was left behind: the kernel knows of neither. Of its own inode a cached write
+ * has pages locked, so that one is left alone. */
+static bool reply_after_invalidation(
+	struct op *op, struct inode *inode, bool raced, ssize_t size)
 {
-	notify_content(op->ws, inode);
+	struct inode *current = inode_current(inode);
+
+	if (raced)
+		notify_content(op->ws, inode);
+	if (current != inode)
+		notify_content(op->ws, current);
 	return op_reply_after_notes(op->ws, op->req, size);
 }
 
@@ -260,7 +269,7 @@ static void run_write(struct op *op)
 	struct workspace *ws = op->ws;
 	struct inode *inode = h->inode;
 	uint32_t reads_before = __atomic_load_n(&inode->cached_read_seq, __ATOMIC_SEQ_CST);
-	bool raced = __atomic_load_n(&inode->cached_reads, __ATOMIC_SEQ_CST) > 0;
+	bool raced = __atomic_load_n(&inode->cached_reads, __ATOMIC_SEQ_CST) > 0, left;
 	ssize_t n;
 
 	count(op->ws, writes);
@@ -296,8 +305,13 @@ static void run_write(struct op *op)
 	}
 	count_add(op->ws, bytes_written, (uint64_t)n);
 	raced |= reads_before != __atomic_load_n(&inode->cached_read_seq, __ATOMIC_SEQ_CST);
-	if (!raced || !handle_is_direct(h) || op->fi.writepage ||
-		!reply_after_invalidation(op, inode, n))
+	raced = raced && handle_is_direct(h);
+	/* An old mapping's stores reach nobody, but where the inode is a twin's. */
+	left = inode_is_detached(inode) && !(inode_is_orphan(inode) && op->fi.writepage);
+	if (left && op->fi.writepage) /* pages of it are locked: nobody waits */
+		notify_content(op->ws, inode_current(inode));
+	if (!(raced || left) || op->fi.writepage ||
+		!reply_after_invalidation(op, inode, raced, n))
 		fuse_reply_write(op->req, (size_t)n);
 	op_end(op);
 }
@@ -405,6 +419,8 @@ static void run_fallocate(struct op *op)
 		return;
 	if (r == 0 && (op->flags & FALLOC_FL_PUNCH_HOLE))
 		notify_content(op->ws, h->inode);
+	if (r == 0)
+		notify_successor(op->ws, h->inode);
 	op_reply_err(op, r < 0 ? (int)-r : 0);
 }
 
@@ -449,6 +465,7 @@ static void run_copy(struct op *op)
 	}
 	if (__atomic_load_n(&h->inode->cached_read_seq, __ATOMIC_RELAXED))
 		notify_content(op->ws, h->inode);
+	notify_successor(op->ws, h->inode);
 	fuse_reply_write(op->req, (size_t)n);
 	op_end(op);
 }

@@ -424,6 +424,49 @@ except OSError as error:
 """
 
 
+def left_on_the_old_inode(workspace, pair, writer):
+    """bob's descriptor from before a take-over that left the old inode to alice's mappings;
+    what the path leads to is in the page cache, on the inode that it has now."""
+    alice, bob = pair
+    carol = writer("carol")
+    alices = hold(alice)
+    fd = bob.open("f", RDWR)
+    lapse()
+    before = os.stat(workspace / "f").st_ino
+    carol.close(take_over(carol))
+    alice.close(alices)
+    know(bob)
+    assert (workspace / "f").read_bytes() == workspace.backing("f").read_bytes()
+    assert os.stat(workspace / "f").st_ino == before  # the backing's
+    return bob, fd
+
+
+OLD_INODE_CHANGES = {
+    "write": lambda w, fd: w.pwrite(fd, b"bob, over there", 0),
+    "longer": lambda w, fd: w.pwrite(fd, b"beyond the end", SIZE),
+    "shorter": lambda w, fd: w.ftruncate(fd, 5),
+    "hole": lambda w, fd: w.call(
+        "fallocate", fd=fd, mode=FALLOC_PUNCH_HOLE | FALLOC_KEEP_SIZE, offset=0, size=PAGE
+    ),
+}
+
+
+@pytest.mark.parametrize("change", OLD_INODE_CHANGES)
+def test_what_comes_through_an_old_inode_is_seen(workspace, pair, writer, change):
+    # L5: nobody reads what has been overwritten
+    bob, fd = left_on_the_old_inode(workspace, pair, writer)
+    for _ in range(2):  # the first may be told to open the file again
+        try:
+            OLD_INODE_CHANGES[change](bob, fd)
+        except OSError as error:
+            assert error.errno == errno.ESTALE
+    now = workspace.backing("f").read_bytes()
+    assert os.stat(workspace / "f").st_size == len(now)
+    assert (workspace / "f").read_bytes() == now
+    bob.close(fd)
+    assert (workspace / "f").read_bytes() == workspace.backing("f").read_bytes()
+
+
 def test_a_holder_stopped_beyond_its_ttl(workspace, pair):  # L7, L5
     alice, bob = pair
     know(alice)

@@ -16,7 +16,7 @@
 
 #define USERS_MAX 10
 #define EXIT_WAIT_MS 30000
-#define COPIES_WAIT_MS 2000 /* before we look who else has the mount */
+#define COPIES_WAIT_MS 5000 /* before we look who else has the mount */
 
 enum { OPT_LAZY };
 

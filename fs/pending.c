@@ -38,10 +38,13 @@ static int64_t began_wall_ns(const struct change *c)
 static bool shares_a_line(const struct content *a, const struct content *b)
 {
 	enum { LINES_TRIED = 64, SAYS_SOMETHING = 4 };
-	const char *at = b->data, *end = b->data + b->size;
+	const char *at = b->data, *end;
 
 	if (a->size > LOST_UPDATE_MAX_BYTES || b->size > LOST_UPDATE_MAX_BYTES)
 		return true; /* what is compared by block has no lines */
+	if (!b->size)
+		return false;
+	end = at + b->size;
 	for (int i = 0; i < LINES_TRIED && at < end; i++) {
 		const char *stop = memchr(at, '\n', (size_t)(end - at));
 		size_t len = (size_t)((stop ? stop : end) - at);

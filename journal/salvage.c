@@ -431,6 +431,9 @@ static int read_damaged(struct salvage *sv)
 {
 	int r = db_run(sv->new, STMT_BEGIN);
 
+	/* One look at locks and log, not one at each of very many tries; it ends with
+	 * sv->old. Where that is denied, each try does it all the same. */
+	(void)!db_exec(sv->old, "BEGIN");
 	if (r == 0) {
 		r = copy_tables(sv) ?: copy_indexes(sv);
 		r = r ?: put_together(sv);

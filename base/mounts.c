@@ -173,24 +173,60 @@ int mount_detach(const char *point)
 	return r == -EPERM ? fusermount_detach(point) : r;
 }
 
-int mount_detach_dead(const char *point)
+/* Of the layers at point, how many are stompfs, down to the first that is not. */
+static int count_stompfs(const struct mount_list *list, const char *point)
 {
+	int n = 0;
+
+	for (size_t i = list->n; i-- > 0;) {
+		if (strcmp(list->rows[i].point, point) != 0)
+			continue;
+		if (!mount_is_stompfs(&list->rows[i]))
+			break;
+		n++;
+	}
+	return n;
+}
+
+/* How many were taken away; *left: a dead one is still there. */
+static int detach_dead(const char *point, int keep, bool *left)
+{
+	*left = false;
 	for (int n = 0; n < LAYERS_MAX; n++) {
 		auto_mounts list = {0};
-		int r = mounts_read(&list);
+		int r = mounts_read(&list), layers;
 
 		if (r < 0)
 			return r;
-		if (!mount_is_stompfs(mounts_find(&list, point)))
+		layers = count_stompfs(&list, point);
+		if (layers == 0)
 			return n;
 		r = mount_alive(point);
 		if (r == -ETIMEDOUT)
 			return r;
 		if (r != -ENOTCONN && r != -ECONNABORTED)
 			return n;
+		*left = layers <= keep;
+		if (*left)
+			return n;
 		r = mount_detach(point);
 		if (r < 0)
 			return r;
 	}
 	return LAYERS_MAX;
+}
+
+int mount_detach_dead(const char *point)
+{
+	bool left;
+
+	return detach_dead(point, 0, &left);
+}
+
+int mount_detach_dead_but_one(const char *point)
+{
+	bool left;
+	int r = detach_dead(point, 1, &left);
+
+	return r < 0 ? r : left;
 }

@@ -48,4 +48,8 @@ must_check int mount_detach(const char *point);
  * -ETIMEDOUT: one does not answer. */
 must_check int mount_detach_dead(const char *point);
 
+/* The same, but what is beneath does not come to light: of dead mounts one is left. 1:
+ * there is one; 0: there is none. */
+must_check int mount_detach_dead_but_one(const char *point);
+
 #endif

@@ -23,12 +23,12 @@ static const struct option_spec options[] = {
 static const struct command_spec spec = {
 	.name = "mount",
 	.usage = "DIR [MOUNTPOINT] [--supervise] [-o OPTS] [-f]",
-	.about = "Make DIR a workspace: mount stompfs over DIR itself (nothing can go "
-		 "round it\n"
-		 "then), or at MOUNTPOINT. A dead mount that a killed daemon left there is "
-		 "taken\n"
-		 "away first. Shells that already stand in DIR must enter it again: cd "
-		 "\"$PWD\".",
+	.about =
+		"Make DIR a workspace: mount stompfs over DIR itself (nothing can go "
+		"round it\n"
+		"then), or at MOUNTPOINT. A dead mount that a killed daemon left there is\n"
+		"replaced. Shells that already stand in DIR must enter it again: cd "
+		"\"$PWD\".",
 	.example = "  stomp mount ~/project\n"
 		   "  stomp mount ~/project -o refusal=EBUSY,show\n"
 		   "  stomp mount ~/project --supervise",
@@ -37,13 +37,22 @@ static const struct command_spec spec = {
 	.max_args = 2,
 };
 
-/* What is mounted at this point already: a dead mount is taken away, anything alive is a
- * refusal. STOMP_DONE: the way is free. */
-static int clear_point(const char *point)
+/* What is mounted at this point already: a dead mount is the daemon's to replace, anything
+ * alive is a refusal. STOMP_DONE: the way is free. */
+static int check_point(const char *point, bool *dead)
 {
 	auto_mounts list = {0};
-	int r = mount_detach_dead(point);
+	int r = mounts_read(&list);
 
+	if (r < 0)
+		return report_errno(spec.name, "/proc/self/mountinfo", r);
+	*dead = false;
+	if (!mount_is_stompfs(mounts_find(&list, point)))
+		return STOMP_DONE;
+	r = mount_alive(point);
+	*dead = r == -ENOTCONN || r == -ECONNABORTED;
+	if (*dead)
+		return STOMP_DONE;
 	if (r == -ETIMEDOUT) {
 		fprintf(stderr,
 			"stomp mount: a mount at %s is there and does not answer; "
@@ -51,16 +60,6 @@ static int clear_point(const char *point)
 			point, point);
 		return STOMP_FAILED;
 	}
-	if (r < 0)
-		return report_errno(spec.name, point, r);
-	if (r > 0)
-		fprintf(stderr, "took away a dead mount at %s: its daemon was gone\n",
-			point);
-	r = mounts_read(&list);
-	if (r < 0)
-		return report_errno(spec.name, "/proc/self/mountinfo", r);
-	if (!mount_is_stompfs(mounts_find(&list, point)))
-		return STOMP_DONE;
 	fprintf(stderr, "stomp mount: %s is mounted already (`stomp status %s`)\n", point,
 		point);
 	return STOMP_NO;
@@ -149,17 +148,18 @@ int cmd_mount(int argc, char **argv)
 {
 	auto_options o = {0};
 	auto_free char *dir = NULL, *point = NULL;
+	bool dead = false;
 	int r = options_parse(&spec, argc, argv, &o);
 
 	if (r != OPTIONS_GO_ON)
 		return r;
 	r = resolve_point(o.args[0], &dir) ?: resolve_point(o.args[o.n_args - 1], &point);
 	if (r == STOMP_DONE)
-		r = clear_point(point);
-	if (r == STOMP_DONE)
+		r = check_point(point, &dead);
+	if (r == STOMP_DONE && !dead)
 		r = check_folder(o.args[0], dir)
 			    ?: check_folder(o.args[o.n_args - 1], point);
-	if (r == STOMP_DONE)
+	if (r == STOMP_DONE && !dead)
 		r = check_not_inside(dir);
 	if (r == STOMP_DONE)
 		r = start(dir, point, &o);

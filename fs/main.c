@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "base/mounts.h"
 #include "fs/behind.h"
+#include "fs/beneath.h"
 #include "fs/checker.h"
 #include "fs/collector.h"
 #include "fs/daemon.h"
@@ -43,8 +44,10 @@ enum {
 struct daemon {
 	struct workspace ws;
 	int report_fd;
-	int lock_fd; /* one daemon per backing */
-	int root_fd; /* until the root inode has it */
+	int lock_fd;   /* one daemon per backing */
+	int root_fd;   /* until the root inode has it */
+	int tree_fd;   /* what lies beneath a dead mount, and a mount of our own; or -1 */
+	bool attached; /* the mount is there, and libfuse does not know */
 	uint64_t max_fds;
 };
 
@@ -146,8 +149,11 @@ static void keep_access_times(struct daemon *d)
 		attr.attr_set |= MOUNT_ATTR_NODIRATIME;
 	if (!attr.attr_set)
 		return;
-	fd = open_tree(d->root_fd, "",
-		AT_EMPTY_PATH | AT_RECURSIVE | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+	if (d->tree_fd >= 0)
+		fd = openat(d->tree_fd, ".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	else
+		fd = open_tree(d->root_fd, "",
+			AT_EMPTY_PATH | AT_RECURSIVE | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
 	if (fd < 0 || mount_setattr(fd, "", AT_EMPTY_PATH | AT_RECURSIVE, &attr,
 			      sizeof(attr)) < 0) {
 		log_warn("%s: access times move all the same, only root can keep them: %m",
@@ -160,13 +166,40 @@ static void keep_access_times(struct daemon *d)
 	d->root_fd = fd;
 }
 
+/* The folder beneath a dead mount that stays until it is replaced. */
+static int open_beneath(struct daemon *d)
+{
+	struct options *o = &d->ws.options;
+	int r = beneath_open(o->source);
+
+	if (r < 0)
+		return r;
+	d->tree_fd = r;
+	d->root_fd = openat(d->tree_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	return d->root_fd < 0 ? -errno : 0;
+}
+
+static int take_dead_mount(struct options *o)
+{
+	int r = mount_detach_dead(o->mountpoint);
+
+	if (r < 0)
+		return r;
+	o->over_dead = false;
+	log_info("took away a dead mount at %s: its daemon was gone", o->mountpoint);
+	return 0;
+}
+
 /* Before the mount can be in the way. */
 static int open_root(struct daemon *d)
 {
 	struct workspace *ws = &d->ws;
 	struct statfs fs;
 
-	d->root_fd = open(ws->options.source, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (ws->options.over_dead && ws->over_itself && open_beneath(d) < 0)
+		(void)!take_dead_mount(&ws->options);
+	if (d->root_fd < 0)
+		d->root_fd = open(ws->options.source, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (d->root_fd < 0) {
 		log_error("folder %s: %m", ws->options.source);
 		return -errno;
@@ -425,29 +458,55 @@ static int serve_loop(struct workspace *ws)
 	return r < 0 ? r : 0;
 }
 
-static int connect_kernel(struct workspace *ws)
+/* The new mount first, then the dead one goes: *fd is its connection. Below 0: the dead one
+ * is gone already, and libfuse is to mount. -errno: it cannot be taken away. */
+static int replace_dead_mount(struct options *o, const struct fuse_args *args, int *fd)
 {
+	*fd = beneath_mount(o->mountpoint, args, o->source);
+	if (*fd < 0)
+		return take_dead_mount(o);
+	if (mount_detach(o->mountpoint) < 0)
+		return -errno;
+	log_info("took away a dead mount at %s: its daemon was gone", o->mountpoint);
+	o->over_dead = false;
+	return 0;
+}
+
+static int connect_kernel(struct daemon *d, const struct fuse_args *args)
+{
+	struct workspace *ws = &d->ws;
 	char ours[32];
 	const char *where = ws->options.mountpoint;
+	int fd = ws->supervised.fuse_fd;
 
-	if (ws->supervised.fuse_fd >= 0) {
-		snprintf(ours, sizeof(ours), "/dev/fd/%d", ws->supervised.fuse_fd);
+	if (ws->options.over_dead && !ws->supervised.generation) {
+		int r = replace_dead_mount(&ws->options, args, &fd);
+
+		if (r < 0) {
+			log_error("the dead mount at %s cannot be replaced: %s",
+				ws->options.mountpoint, strerror(-r));
+			return r;
+		}
+	}
+	d->attached = fd >= 0;
+	if (fd >= 0) {
+		snprintf(ours, sizeof(ours), "/dev/fd/%d", fd);
 		where = ours;
 	}
 	/* When it fails, libfuse has said why. */
 	return fuse_session_mount(ws->session, where) < 0 ? -EIO : 0;
 }
 
-/* libfuse takes away what it has mounted itself; an earlier daemon's mount is ours to
- * take, if it is still there. */
-static void disconnect_kernel(struct workspace *ws)
+/* libfuse takes away what it has mounted itself; an earlier daemon's mount, and one that
+ * replaced a dead one, is ours to take, if it is still there. */
+static void disconnect_kernel(struct daemon *d)
 {
+	struct workspace *ws = &d->ws;
 	unsigned major = ws->mount_major, minor = ws->mount_minor;
 
 	fuse_session_unmount(ws->session);
-	if (ws->supervised.fuse_fd >= 0 && procscan_find_mount(ws) == 0 &&
-		ws->mount_major == major && ws->mount_minor == minor &&
-		mount_detach(ws->options.mountpoint) < 0)
+	if (d->attached && procscan_find_mount(ws) == 0 && ws->mount_major == major &&
+		ws->mount_minor == minor && mount_detach(ws->options.mountpoint) < 0)
 		log_warn("%s cannot be unmounted: %m", ws->options.mountpoint);
 }
 
@@ -455,17 +514,26 @@ static int serve(struct daemon *d, struct fuse_args *args)
 {
 	struct workspace *ws = &d->ws;
 	struct fuse_lowlevel_ops ops = {0};
+	struct fuse_args all =
+		FUSE_ARGS_INIT(0, NULL); /* libfuse takes out what it knows */
 	int r = add_mount_options(ws, args);
 
-	if (r < 0)
+	for (int i = 0; r == 0 && i < args->argc; i++)
+		r = fuse_opt_add_arg(&all, args->argv[i]) < 0 ? -ENOMEM : 0;
+	if (r < 0) {
+		fuse_opt_free_args(&all);
 		return r;
+	}
 	install_ops(&ops);
 	ws->session = fuse_session_new(args, &ops, sizeof(ops), ws);
-	if (!ws->session)
+	if (!ws->session) {
+		fuse_opt_free_args(&all);
 		return -EINVAL; /* libfuse has said which option it does not know */
+	}
 	r = fuse_set_signal_handlers(ws->session) < 0 ? -EIO : 0;
 	if (r == 0)
-		r = connect_kernel(ws);
+		r = connect_kernel(d, &all);
+	fuse_opt_free_args(&all);
 	if (r == 0) {
 		r = procscan_find_mount(ws);
 		if (r == 0)
@@ -478,7 +546,7 @@ static int serve(struct daemon *d, struct fuse_args *args)
 			r = serve_loop(ws);
 		feeds_stop(ws->feeds); /* while there is a way to answer */
 		uring_stop(ws->uring);
-		disconnect_kernel(ws);
+		disconnect_kernel(d);
 	}
 	fuse_remove_signal_handlers(ws->session);
 	close_workspace(ws);
@@ -490,7 +558,7 @@ static int serve(struct daemon *d, struct fuse_args *args)
 int main(int argc, char **argv)
 {
 	struct fuse_args args = FUSE_ARGS_INIT(argc, argv);
-	struct daemon d = {.report_fd = -1, .lock_fd = -1, .root_fd = -1};
+	struct daemon d = {.report_fd = -1, .lock_fd = -1, .root_fd = -1, .tree_fd = -1};
 	struct workspace *ws = &d.ws;
 	int r;
 
@@ -522,6 +590,11 @@ int main(int argc, char **argv)
 	if (r == 0)
 		r = serve(&d, &args);
 	fuse_opt_free_args(&args);
+	if (r < 0 && ws->options.over_dead && !ws->supervised.generation)
+		log_error(
+			"the dead mount at %s stays, so that nothing is changed unguarded; "
+			"`stomp umount %s` takes it away",
+			ws->options.mountpoint, ws->options.mountpoint);
 	options_done(&ws->options);
 	return r < 0 ? EXIT_FAILED : 0;
 }

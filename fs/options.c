@@ -316,24 +316,40 @@ static int parse_values(struct raw *raw)
 	return r;
 }
 
-static int clear_dead_mount(const char *path)
+/* A mount that a killed daemon left there. It may stay where *over_dead can say so, until
+ * the new one is in its place (beneath.h); else it is taken away. */
+static int clear_dead_mount(char **path, bool *over_dead)
 {
-	auto_free char *point = strdup(path);
+	auto_free char *point = strdup(*path);
 	int r = point ? mount_resolve(&point) : -ENOMEM;
 
-	return r < 0 ? r : mount_detach_dead(point);
+	if (r < 0)
+		return r;
+	if (over_dead && geteuid() == 0 && *point == '/') {
+		r = mount_detach_dead_but_one(point);
+		if (r == 1) {
+			*over_dead = true;
+			free(*path);
+			*path = steal_ptr(point);
+		}
+		return r < 0 ? r : 0;
+	}
+	r = mount_detach_dead(point);
+	if (r > 0)
+		log_info("took away a dead mount at %s: its daemon was gone", point);
+	return r < 0 ? r : 0;
 }
 
-/* Absolute. A mount that a killed daemon left there is taken away first, so that mount(8)
- * and fstab get over it as `stomp mount` does. */
-static int resolve(char **path, const char *what)
+/* Absolute. mount(8) and fstab get over a dead mount as `stomp mount` does. */
+static int resolve(char **path, const char *what, bool *over_dead)
 {
 	char *absolute;
 	struct statfs st;
 
 	/* Not realpath() or stat(): the kernel may answer those from its cache. */
-	if (statfs(*path, &st) < 0 && errno == ENOTCONN && clear_dead_mount(*path) > 0)
-		log_info("took away a dead mount at %s: its daemon was gone", *path);
+	if (statfs(*path, &st) < 0 && (errno == ENOTCONN || errno == ECONNABORTED) &&
+		clear_dead_mount(path, over_dead) == 0 && over_dead && *over_dead)
+		return 0;
 	absolute = realpath(*path, NULL);
 	if (!absolute) {
 		log_error("%s %s: %s", what, *path,
@@ -364,11 +380,15 @@ int options_parse(struct options *o, struct fuse_args *args)
 			  "tells more");
 		return -EINVAL;
 	}
-	r = resolve(&o->source, "folder");
+	if (o->mountpoint && strcmp(o->source, o->mountpoint) == 0) {
+		free(o->mountpoint);
+		o->mountpoint = NULL;
+	}
+	r = resolve(&o->source, "folder", o->mountpoint ? NULL : &o->over_dead);
 	if (r == 0 && !o->mountpoint)
 		o->mountpoint = strdup(o->source);
 	else if (r == 0)
-		r = resolve(&o->mountpoint, "mountpoint");
+		r = resolve(&o->mountpoint, "mountpoint", &o->over_dead);
 	return r;
 }
 

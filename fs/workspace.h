@@ -46,6 +46,7 @@ struct options {
 	bool no_handover;    /* as on a kernel where a connection cannot be taken over */
 	bool allow_other;    /* root, or user_allow_other */
 	bool no_passthrough; /* the kernel shall not read the backing by itself */
+	bool over_dead;	     /* a dead mount is at mountpoint, to be replaced (beneath.h) */
 	bool noatime, nodiratime; /* the kernel's own, which the backing must keep too */
 	bool no_dio_mmap;      /* behave as on a kernel that cannot map direct-io files */
 	int refusal_errno;     /* EBUSY where both refusals shall read so (S14), else 0 */

@@ -15,6 +15,7 @@ import signal
 import struct
 import subprocess
 import termios
+import threading
 import time
 
 import pytest
@@ -751,6 +752,55 @@ def test_a_dead_mount_is_named_and_mended(by_hand, tmp_path):
     assert "took away a dead mount" in done.said
     assert mounts_on(by_hand) == ["fuse.stompfs"] and (by_hand / "f").read_text() == "here\n"
     stomp(tmp_path, "umount", "own")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="the way of root")
+def test_a_dead_mount_is_replaced_without_baring_the_folder(by_hand, tmp_path):
+    """Somebody writes all the time, by path: what arrives has a version, or it did not."""
+    stomp(tmp_path, "mount", "own", "-o", "nosuid,dev,noexec")
+    (by_hand / "sub").mkdir()
+    before = mount_row(by_hand)
+    stop, made = threading.Event(), []
+
+    def write():
+        while not stop.is_set():
+            path = by_hand / "sub" / f"n{len(made)}"
+            try:
+                with open(path, "x") as f:
+                    f.write("x")
+            except OSError as e:
+                # ENOENT would be the folder without what is in it, EAGAIN a mount that is new
+                assert e.errno in (errno.ENOTCONN, errno.ECONNABORTED, errno.EEXIST), e
+                if e.errno != errno.EEXIST:
+                    continue
+            made.append(path.name)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        for _ in range(4):
+            pid = json.loads(stomp(by_hand, "status", "--json").text)["pid"]
+            kill_and_wait(pid)
+            done = stomp(tmp_path, "mount", "own", "-o", "nosuid,dev,noexec")
+            assert "took away a dead mount" in done.said
+            assert mount_row(by_hand) == before and len(mounts_on(by_hand)) == 1
+    finally:
+        stop.set()
+        writer.join()
+    for version in json.loads((by_hand / ".stomp/log.json").read_text())["versions"]:
+        assert version["kind"] != "external" and version["writer"], version
+    assert made and set(os.listdir(by_hand / "sub")) >= set(made[:-1])
+    for name in made[:-1]:
+        assert os.path.exists(by_hand / ".stomp/history/sub" / name / "1"), name
+    stomp(tmp_path, "umount", "own")
+
+
+def mount_row(path):
+    """Type and options as the kernel has them."""
+    with open("/proc/self/mountinfo", encoding="utf-8") as table:
+        rows = [line.split() for line in table]
+    (row,) = [r for r in rows if r[4] == str(path)]
+    return row[5], row[row.index("-") + 1 :]
 
 
 def test_a_dead_mount_can_be_taken_away(by_hand, tmp_path):

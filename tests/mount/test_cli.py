@@ -20,6 +20,7 @@ import time
 
 import pytest
 
+from stomplib.calls import elsewhere
 from stomplib.processes import stop_process
 from stomplib.workspace import find_build, mounts_on
 from stomplib.writer import clean_environment
@@ -722,7 +723,7 @@ def test_a_copy_of_the_mount_elsewhere_is_named(by_hand, tmp_path):
     for what may never come."""
     stomp(tmp_path, "mount", "own")
     pid = json.loads(stomp(by_hand, "status", "--json").text)["pid"]
-    copy = subprocess.Popen(["unshare", "-m", "sh", "-c", "echo; read -r line"],
+    copy = subprocess.Popen(elsewhere(by_hand, "sh", "-c", "echo; read -r line"),
                             stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     with copy:
         if copy.stdout.readline() != b"\n":

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from stomplib.calls import elsewhere
+
 sys.path.append(str(Path(__file__).resolve().parents[1] / "faults"))
 from rig import Control  # noqa: E402
 
@@ -70,7 +72,7 @@ def observers(told_late, writer):
         told_late.settle()
         both = [
             Observer(writer("near"), names),
-            Observer(writer("far", argv=("unshare", "-m")), names),
+            Observer(writer("far", argv=elsewhere(told_late.path)), names),
         ]
         for o in both:
             o.warm()

@@ -7,6 +7,7 @@ import os
 import pickle
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
@@ -159,3 +160,9 @@ def wait_child(pid, timeout=20):
             os.waitpid(pid, 0)
             raise AssertionError(f"child took longer than {timeout} s")
         time.sleep(0.002)
+
+
+def elsewhere(path, *argv):
+    """argv for a command in a mount namespace of its own that has the mount at path."""
+    script = Path(__file__).with_name("elsewhere.sh")
+    return ("sh", str(script), os.path.realpath(path), *argv)

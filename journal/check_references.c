@@ -33,6 +33,9 @@ int check_references(struct check *c)
 /* In this order: what one makes unsaid or takes away, the next ones see. A version stays
  * whatever it has lost. */
 static const char *const settle[] = {
+	/* what is no id at all */
+	"UPDATE version SET path_id = id + 1 + (SELECT max(id) FROM path)"
+	" WHERE typeof(path_id) <> 'integer'",
 	"INSERT INTO path (id, path) SELECT DISTINCT path_id,"
 	" CAST('.stomp-lost/path-' || path_id AS BLOB) FROM version"
 	" WHERE path_id NOT IN (SELECT id FROM path)",

@@ -49,7 +49,6 @@ static const char otherwise[] =
 	"    cp .stomp/history/src/a.c/3 src/a.c    or: stomp restore src --at -15m\n"
 	"To take back all that one writer did in one go, and keep the others' work:\n"
 	"    stomp log --sets              then: stomp undo 12 --dry-run\n"
-	"    stomp undo                    one cut short (status says so) is taken back\n"
 	"As git commits, by writer:        stomp export 12 --git REPO\n"
 	"\n"
 	"TO KEEP OTHERS OUT FOR A WHILE, for a change across several files:\n"

@@ -49,6 +49,8 @@ static int wait_or_refuse(struct change *c, struct writer *holder, int64_t lapse
 	r = park_wait(op, f, c->by->writer, holder, deadline, lapses_ns);
 	if (r == -EDEADLK)
 		return refuse_held(c, holder, REASON_DEADLOCK);
+	if (r == -EUSERS) /* too many of this user's wait: as with O_NONBLOCK (L3) */
+		return refuse_held(c, holder, REASON_HELD);
 	return r < 0 ? r : GATE_PARKED;
 }
 

@@ -15,7 +15,7 @@ int handle_backing_flags(int flags)
 }
 
 int handle_new(struct workspace *ws, struct inode *inode, struct file *f,
-	struct process *by, int fd, int flags, struct handle **out)
+	struct process *by, uid_t uid, int fd, int flags, struct handle **out)
 {
 	struct handle *h = calloc(1, sizeof(*h));
 	int r;
@@ -32,6 +32,7 @@ int handle_new(struct workspace *ws, struct inode *inode, struct file *f,
 	list_init(&h->node);
 	inode_ref(inode);
 	h->inode = inode;
+	h->uid = uid;
 	h->fd = fd;
 	h->size_seen = -1;
 	h->flags = handle_backing_flags(flags);
@@ -48,6 +49,7 @@ int handle_new(struct workspace *ws, struct inode *inode, struct file *f,
 	}
 	count(ws, opens);
 	count(ws, open_handles);
+	shares_add(&ws->shares, SHARE_FILES, uid);
 	*out = h;
 	return 0;
 }
@@ -132,6 +134,7 @@ void handle_free(struct workspace *ws, struct handle *h)
 	process_put(ws->identity, h->by);
 	inode_put(ws, h->inode);
 	__atomic_fetch_sub(&ws->counters.open_handles, 1, __ATOMIC_RELAXED);
+	shares_sub(&ws->shares, SHARE_FILES, h->uid);
 	free(h);
 }
 

@@ -29,6 +29,7 @@ struct handle {
 	struct list node;    /* file.handles; file.lock */
 	struct inode *inode; /* counted */
 	struct process *by;  /* counted: who opened it; NULL: unguarded */
+	uid_t uid;	     /* whose open files it is one of: shares.h */
 	bool guarded;	     /* on the list of its inode's file; else `pass` or special */
 	int fd;		     /* the backing file; -1: not needed yet, see handle_fd() */
 	int flags;	     /* to open that with */
@@ -74,7 +75,7 @@ int handle_backing_flags(int flags);
 /* A new handle on a file (its lock is held; NULL: nothing guards it). fd moves in; -1: it
  * is opened by handle_open_fd() or when it is needed. */
 must_check int handle_new(struct workspace *ws, struct inode *inode, struct file *f,
-	struct process *by, int fd, int flags, struct handle **out);
+	struct process *by, uid_t uid, int fd, int flags, struct handle **out);
 /* May the backing file stay closed until a request needs it? Where the kernel reads by
  * itself, and where what it has in its page cache may be all that is ever asked for: not
  * without privilege, as by then the file's mode may have been taken away. io is chosen. */

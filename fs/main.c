@@ -278,6 +278,18 @@ static int open_identity(struct workspace *ws)
 	return identity_new(&ws->identity, &options);
 }
 
+/* Alone, a user may have it all. */
+static void bound_shares(struct workspace *ws, uint64_t fds)
+{
+	const struct options *o = &ws->options;
+	bool shared = ws->root || o->allow_other;
+
+	ws->shares.most[SHARE_FILES] = o->user_files
+					       ?: shared ? (uint32_t)(fds / 4)
+							 : UINT32_MAX;
+	ws->shares.most[SHARE_WAITS] = o->user_waits ?: SHARES_WAITS_DEFAULT;
+}
+
 static int open_workspace(struct daemon *d)
 {
 	struct workspace *ws = &d->ws;
@@ -303,6 +315,7 @@ static int open_workspace(struct daemon *d)
 	ws->mounted_wall_ns = clock_wall_ns(ws->clock);
 	r = open_journal(d);
 	r = r < 0 ? r : open_identity(ws);
+	bound_shares(ws, fds);
 	r = r < 0 ? r : inode_table_init(&ws->inodes, fds * 3 / 4);
 	r = r < 0 ? r : lineages_init(ws, ws->options.remember_bytes);
 	r = r < 0 ? r : claims_new(&ws->claims);

@@ -25,6 +25,7 @@ struct waiter {
 	struct list node;   /* file.waiters */
 	struct list parked; /* park's list; empty while it runs */
 	struct file *file;  /* counted; NULL: not waiting */
+	uid_t uid;	    /* whose waits it is one of, while file is set */
 	struct writer *writer, *holder;
 	int64_t began_ns, lapses_ns; /* began_ns: the first time it had to wait; 0: never */
 	int64_t deadline_ns; /* of the whole wait, whatever it waits for; 0: none yet */
@@ -93,7 +94,7 @@ struct park *park_free(struct park *p);
 /* Park op, which is by's, on file, whose lock is held (and stays held; so is that of the
  * file it waited for before, if that is another); holder is whom it waits for.
  * 0: parked, the caller must not touch op any more. -EDEADLK: they wait for each other.
- * -ENOMEM. */
+ * -EUSERS: its user has too many that wait (shares.h). -ENOMEM. */
 must_check int park_wait(struct op *op, struct file *file, struct writer *by,
 	struct writer *holder, int64_t deadline_ns, int64_t lapses_ns);
 

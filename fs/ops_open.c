@@ -53,11 +53,27 @@ static void answer_open(struct op *op, struct handle *h, int r)
 		op_reply_err(op, -r);
 }
 
+static uid_t uid_of(const struct op *op)
+{
+	return fuse_req_ctx(op->req)->uid;
+}
+
+/* Before anything is done: who has his share of open files gets no more. */
+static bool refuse_one_more(fuse_req_t req)
+{
+	struct shares *shares = &workspace_of(req)->shares;
+
+	if (shares_has_room(shares, SHARE_FILES, fuse_req_ctx(req)->uid))
+		return false;
+	fuse_reply_err(req, ENFILE);
+	return true;
+}
+
 static void open_unguarded(struct op *op, struct inode *inode)
 {
 	struct handle *h;
 	struct stat st;
-	int r = handle_new(op->ws, inode, NULL, NULL, -1, op->fi.flags, &h);
+	int r = handle_new(op->ws, inode, NULL, NULL, uid_of(op), -1, op->fi.flags, &h);
 
 	if (r == 0) {
 		h->drops_bits = h->writable && fuse_req_ctx(op->req)->uid != 0 &&
@@ -101,7 +117,8 @@ static int truncate_now(struct change *c, const struct handle *h)
 static int open_entered(struct op *op, struct change *c, int answer, struct handle **out)
 {
 	bool truncates = op->fi.flags & O_TRUNC;
-	int r = handle_new(op->ws, c->inode, c->file, c->by, -1, op->fi.flags, out);
+	int r = handle_new(
+		op->ws, c->inode, c->file, c->by, uid_of(op), -1, op->fi.flags, out);
 
 	if (r < 0)
 		return r;
@@ -186,7 +203,8 @@ static int open_for_reading(struct op *op, struct inode *inode, struct file *f,
 	if (r == 0 && handle_may_write(op->fi.flags))
 		(void)!session_settle(op->ws, f);
 	if (r == 0)
-		r = handle_new(op->ws, inode, f, op_by(op), -1, op->fi.flags, out);
+		r = handle_new(
+			op->ws, inode, f, op_by(op), uid_of(op), -1, op->fi.flags, out);
 	if (r < 0)
 		return r;
 	(*out)->drop_pages = changed;
@@ -360,6 +378,8 @@ static void do_open(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 		vtree_open(req, id, fi);
 		return;
 	}
+	if (refuse_one_more(req))
+		return;
 	op.ino = id;
 	op.fi = *fi;
 	run_open(&op);
@@ -439,7 +459,8 @@ static int create_entered(struct op *op, struct inode *parent, struct file *f,
 	}
 	if (f)
 		file_attach(op->ws, f, *inode);
-	r = handle_new(op->ws, *inode, f, f ? op_by(op) : NULL, fd, op->fi.flags, h);
+	r = handle_new(
+		op->ws, *inode, f, f ? op_by(op) : NULL, uid_of(op), fd, op->fi.flags, h);
 	if (r < 0) {
 		close(fd);
 		inode_forget(op->ws, *inode, 1);
@@ -535,6 +556,8 @@ static void do_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_
 		fuse_reply_err(req, EEXIST);
 		return;
 	}
+	if (refuse_one_more(req))
+		return;
 	op.ino = parent;
 	op.name = name;
 	op.mode = mode;

@@ -24,7 +24,7 @@ enum key {
 struct raw {
 	struct options *o;
 	char *ttl, *wait, *linger, *settle, *checkpoint, *refusal, *journal_mode, *uring;
-	char *journal_max, *remember;
+	char *journal_max, *remember, *user_files, *user_waits;
 	int show, no_dio_mmap, no_passthrough, supervise, no_handover;
 	char *writer;
 };
@@ -44,6 +44,8 @@ static const struct fuse_opt option_specs[] = {
 	TEXT_OPTION(journal_mode),
 	TEXT_OPTION(journal_max),
 	TEXT_OPTION(remember),
+	TEXT_OPTION(user_files),
+	TEXT_OPTION(user_waits),
 	TEXT_OPTION(writer),
 	TEXT_OPTION(uring),
 	FUSE_OPT_KEY("uring", KEY_URING),
@@ -94,6 +96,8 @@ static void print_help(void)
 	       "  -o journal_max=20G  ceiling of the history: changes that need more are "
 	       "refused\n"
 	       "  -o remember=16M    memory for what is known of names not in use\n"
+	       "  -o user_files=N    open files of one user but root (a quarter of all)\n"
+	       "  -o user_waits=1024  requests of one user but root that may wait\n"
 	       "  -o journal_mode=0700  of DIR/.stomp, where the history is kept\n"
 	       "  -o supervise       start the daemon again by itself when it dies\n"
 	       "  -o allow_other     let other users in (root does so by itself)\n"
@@ -259,6 +263,22 @@ static int parse_remember(const char *text, uint64_t *bytes)
 	return -EINVAL;
 }
 
+static int parse_share(const char *name, const char *text, uint32_t *out)
+{
+	unsigned long n;
+	char *end;
+
+	if (!text)
+		return 0;
+	n = strtoul(text, &end, 10);
+	if (*text >= '1' && *text <= '9' && !*end && n <= INT32_MAX) {
+		*out = (uint32_t)n;
+		return 0;
+	}
+	log_error("%s=%s: a whole number is needed, such as 1000", name, text);
+	return -EINVAL;
+}
+
 /* Whether "uring" alone stood there, is known already. */
 static int parse_uring(const char *text, enum uring_wish *wish)
 {
@@ -292,6 +312,8 @@ static int parse_values(struct raw *raw)
 	r = r < 0 ? r : parse_mode(raw->journal_mode, &o->journal_mode);
 	r = r < 0 ? r : parse_max(raw->journal_max, &o->journal_max_bytes);
 	r = r < 0 ? r : parse_remember(raw->remember, &o->remember_bytes);
+	r = r < 0 ? r : parse_share("user_files", raw->user_files, &o->user_files);
+	r = r < 0 ? r : parse_share("user_waits", raw->user_waits, &o->user_waits);
 	o->show = raw->show;
 	o->no_dio_mmap = raw->no_dio_mmap;
 	o->no_passthrough = raw->no_passthrough || raw->no_dio_mmap;
@@ -312,6 +334,8 @@ static int parse_values(struct raw *raw)
 	free(raw->journal_mode);
 	free(raw->journal_max);
 	free(raw->remember);
+	free(raw->user_files);
+	free(raw->user_waits);
 	free(raw->uring);
 	return r;
 }

@@ -96,10 +96,18 @@ int park_wait(struct op *op, struct file *file, struct writer *by, struct writer
 	struct park *p = op->ws->park;
 	struct op *own = op->on_heap ? op : op_copy(op);
 	struct waiter *w;
+	uid_t uid;
 
 	if (!own)
 		return -ENOMEM;
 	w = &own->wait;
+	uid = fuse_req_ctx(own->req)->uid;
+	if (!w->file && !w->shielded &&
+		!shares_has_room(&own->ws->shares, SHARE_WAITS, uid)) {
+		if (own != op)
+			op_free_copies(own);
+		return -EUSERS;
+	}
 	/* Before anybody can run and answer it. An interrupt that comes at once leaves its
 	 * mark, and the last poke below makes the watcher look. */
 	if (own != op && !own->wait.shielded)
@@ -122,6 +130,8 @@ int park_wait(struct op *op, struct file *file, struct writer *by, struct writer
 	if (!w->file) {
 		file_ref(file);
 		w->file = file;
+		w->uid = uid;
+		shares_add(&own->ws->shares, SHARE_WAITS, uid);
 		if (!w->began_ns)
 			w->began_ns = workspace_now(own->ws);
 		list_append(&file->waiters, &w->node);
@@ -143,6 +153,7 @@ void park_leave_queue(struct op *op)
 		return;
 	list_remove(&w->node);
 	w->file = NULL;
+	shares_sub(&op->ws->shares, SHARE_WAITS, w->uid);
 	file_put(op->ws, f); /* not the last one: the caller has it locked */
 }
 

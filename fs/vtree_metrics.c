@@ -195,6 +195,13 @@ static void put_memory(struct workspace *ws, struct buf *out)
 		m.uordblks + m.hblkhd);
 	gauge(out, "inodes", "Inodes the kernel knows of.",
 		__atomic_load_n(&ws->inodes.count, __ATOMIC_RELAXED));
+	gauge(out, "user_files_max", "Open files of one user but root.",
+		ws->shares.most[SHARE_FILES]);
+	counter(out, "user_files_refused", "Opens refused for that (ENFILE).",
+		__atomic_load_n(&ws->shares.refused[SHARE_FILES], __ATOMIC_RELAXED));
+	counter(out, "user_waits_refused",
+		"Waits refused, of a user with too many (EAGAIN).",
+		__atomic_load_n(&ws->shares.refused[SHARE_WAITS], __ATOMIC_RELAXED));
 	gauge(out, "remembered_names", "Names not in use of which something is known.",
 		__atomic_load_n(&l->count, __ATOMIC_RELAXED));
 	gauge(out, "remembered_bytes", "Memory for them, but the newest 1024.",

@@ -17,6 +17,7 @@
 #include "fs/inode.h"
 #include "fs/lineage.h"
 #include "fs/names.h"
+#include "fs/shares.h"
 #include "fs/supervise.h"
 #include "fs/uring.h"
 #include "journal/intent.h"
@@ -51,8 +52,9 @@ struct options {
 	bool no_dio_mmap;      /* behave as on a kernel that cannot map direct-io files */
 	int refusal_errno;     /* EBUSY where both refusals shall read so (S14), else 0 */
 	unsigned journal_mode; /* of the .stomp folder of the backing */
-	uint64_t journal_max_bytes; /* 0: no ceiling */
-	uint64_t remember_bytes;    /* for names that are not in use: lineage.h */
+	uint64_t journal_max_bytes;	 /* 0: no ceiling */
+	uint64_t remember_bytes;	 /* for names that are not in use: lineage.h */
+	uint32_t user_files, user_waits; /* of one user: shares.h; 0: not given */
 	enum uring_wish uring;
 	int64_t ttl_ns, wait_ns, linger_ns, settle_ns,
 		checkpoint_ns; /* -1: as the policy */
@@ -106,6 +108,7 @@ struct workspace {
 	struct inode *root_inode;
 	struct names_lock names;
 	struct lineages lineages;
+	struct shares shares;
 	struct dir_stash dir_stash;
 	struct journal *journal;
 	struct intents *intents;

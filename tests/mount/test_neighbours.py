@@ -7,6 +7,7 @@ import os
 import shutil
 import stat
 import subprocess
+import time
 
 import pytest
 
@@ -61,6 +62,13 @@ def read(name):
             return f.read()
 
     return run
+
+
+def wait_until(true, what, seconds=20):
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.01)
 
 
 def opens(name, flags):
@@ -413,3 +421,52 @@ def test_names_without_end_cost_bounded_memory(shared):
     first = round_of(1)
     last = [round_of(n) for n in (2, 3, 4)][-1]
     assert last - first < 3 * 1200 * 4, f"{first} → {last} KiB: more than 4 KiB a name"
+
+
+@pytest.mark.mount_options("user_files=20")
+def test_one_users_open_files_keep_nobody_else_out(shared, user):
+    """Guarded and `pass` files, made and opened; nothing is made by what is refused."""
+    (shared / ".git").mkdir()
+    os.chmod(shared / ".git", 0o1777)
+    alice, bob = user(ALICE, "alice"), user(BOB, "bob")
+    new = os.O_RDWR | os.O_CREAT
+    held = [bob.open(("", ".git/")[i % 2] + f"b{i}", new) for i in range(20)]
+    for name, flags in (("more", new), (".git/more", new), ("b0", os.O_RDONLY)):
+        assert bob.errno("open", name, flags) == "ENFILE"
+    assert not (shared / "more").exists() and not (shared / ".git/more").exists()
+    alice.close(alice.open("a", new))
+    (shared / "of-root").write_text("x")
+    assert "user_files_refused_total 3" in shared.text("metrics")
+    for fd in held:
+        bob.close(fd)
+    wait_until(lambda: shared.json("status")["open_handles"] == 0, "all are closed")
+    again = [bob.open(f"b{i}", os.O_RDONLY) for i in range(0, 20, 2)]
+    assert len(again) == 10
+
+
+@pytest.mark.mount_options("user_waits=3", "wait=50s")
+def test_one_users_waits_keep_nobody_else_out(shared, user):  # L3
+    put(shared / "f", b"x\n", ALICE, 0o666)
+    alice, carol = user(ALICE, "alice"), user(ALICE, "carol")
+    fd = alice.open("f", os.O_WRONLY | os.O_APPEND)
+    alice.write(fd, b"of alice\n")
+    bobs = [user(BOB, f"bob-{i}") for i in range(4)]
+
+    def appends(who):
+        return who.start("open", path="f", flags=os.O_WRONLY | os.O_APPEND, mode=0)
+
+    def waits(n):
+        wait_until(lambda: shared.json("status")["waiting"] == n, f"{n} wait")
+
+    waiting = []
+    for n, bob in enumerate(bobs[:3], 1):
+        waiting.append(appends(bob))
+        waits(n)
+    assert bobs[3].errno("open", "f", os.O_WRONLY | os.O_APPEND) == "EAGAIN"
+    waiting.append(appends(carol))
+    waits(4)
+    assert "user_waits_refused_total 1" in shared.text("metrics")
+    alice.close(fd)
+    for who, wait in zip([*bobs[:3], carol], waiting):
+        who.close(wait.result())
+    bobs[3].close(bobs[3].open("f", os.O_WRONLY | os.O_APPEND))

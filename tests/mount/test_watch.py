@@ -118,7 +118,7 @@ def test_leases_that_were_asked_for_and_ended_by_others(workspace, writer):  # L
     lease(bob, "break", "src/", "--force")
     held = alice.open("f", os.O_WRONLY | os.O_CREAT)
     alice.write(held, b"x")
-    while not any(row["expires_ms"] <= 0 for row in workspace.json("leases")["leases"]):
+    while not any(row["expires_ms"] < 0 for row in workspace.json("leases")["leases"]):
         pass  # until it lapses
     bob.append("f", b"y")
     found = rows(fd, lambda row: row["kind"] == "write" and row["writer"] == "bob")

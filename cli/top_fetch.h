@@ -38,7 +38,8 @@ void top_fetch_stop(struct top_fetch *f);
 void top_fetch_ask(struct top_fetch *f);
 
 /* Take what has come, without waiting. The answer has "root" and "error", 0 or an errno,
- * and where that is 0 "status", "writers", "leases", "refusals", "conflicts", "sets" and "log". */
+ * and where that is 0 "status", "writers", "leases", "refusals", "conflicts", "sets" and
+ * "log". */
 must_check enum top_fetched top_fetch_take(
 	struct top_fetch *f, struct json_object **answer, int *code);
 

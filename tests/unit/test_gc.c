@@ -312,7 +312,7 @@ static void test_pins(void) /* V9: what .stomp/at of a pinned moment needs */
 	check_past(&f, "srcs", pins[0].seq, 3); /* the oldest that there is */
 	CHECK_EQ(journal_pins(f.j, count_pin, &n), 0);
 	CHECK_EQ(n, 2);
-	CHECK_EQ(journal_unpin(f.j, "releas"), PIN_NONE);
+	CHECK_EQ(journal_unpin(f.j, "release-"), PIN_NONE);
 	CHECK_EQ(journal_unpin(f.j, "release"), PIN_DONE);
 	collect(&f, one);
 	check_numbers(&f, "src/a", "3g");

@@ -4,6 +4,7 @@
 set -eu
 keep=$1
 shift
+# shellcheck disable=SC2016 # it is that shell that is to expand them
 exec unshare -m sh -c '
 	keep=$1
 	shift

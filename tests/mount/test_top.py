@@ -56,6 +56,8 @@ def pane(text, title):
 
 def focus(terminal, title):
     for _ in range(5):
+        # The screen comes in pieces.
+        terminal.wait_for(lambda t: re.search(r"^> ", t, re.M))
         if f"> {title}" in terminal.text():
             return
         before = re.search(r"^> .*", terminal.text(), re.M).group()
